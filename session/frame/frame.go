@@ -30,16 +30,16 @@ const (
 type Type uint8
 
 const (
-	Empty   Type = iota // keeps a path open, carries nothing
-	Open                // first frame of each attach, each way
-	Start               // the app starts now
-	Message             // one fragment of a message
-	Ack                 // what was taken in, and the window
-	Ping
-	Pong
-	End    // end of input: the last seq of this direction
-	Close  // termination of the session
-	Detach // end of this attach, the session goes on
+	TypeEmpty   Type = iota // keeps a path open, carries nothing
+	TypeOpen                // first frame of each attach, each way
+	TypeStart               // the app starts now
+	TypeMessage             // one fragment of a message
+	TypeAck                 // what was taken in, and the window
+	TypePing
+	TypePong
+	TypeEnd    // end of input: the last seq of this direction
+	TypeClose  // termination of the session
+	TypeDetach // end of this attach, the session goes on
 )
 
 var typeNames = [...]string{"empty", "open", "start", "message", "ack", "ping", "pong", "end", "close", "detach"}
@@ -111,7 +111,7 @@ type Decoder interface {
 	// returns how many bytes it took. Zero bytes and no error: p holds no whole
 	// frame yet; call again with p and what follows it. f.Data is valid until p
 	// changes or Decode is called again. Frames of unknown type are skipped inside:
-	// they come back as Empty. The error is a *CloseError.
+	// they come back as TypeEmpty. The error is a *CloseError.
 	Decode(p []byte, f *Frame) (n int, err error)
 	// EOF is called once at the end of the body with the bytes that Decode left.
 	// It reports whether they made a last frame (an unterminated last line); a
