@@ -1,0 +1,69 @@
+package program
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+
+	"tandem/session/frame"
+)
+
+// App starts one child for each session. It is safe for concurrent use.
+type App struct {
+	opt     Options
+	path    string   // the program's absolute path
+	name    string   // what clients may know of it: the last element of Command[0]
+	passed  []string // what PassEnv brought
+	framing framing
+}
+
+// New checks o and makes an App of it. The error is an *OptionError that names
+// the key.
+func New(o Options) (*App, error) {
+	o, path, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	return &App{
+		opt: o, path: path, name: filepath.Base(path),
+		passed: passedEnv(o.PassEnv), framing: newFraming(o.Framing),
+	}, nil
+}
+
+// conn is what the relay needs of a session; *session.Session has it.
+type conn interface {
+	ID() string
+	Log() *slog.Logger
+	Receive(context.Context) (frame.Message, error)
+	Send(context.Context, frame.Message) error
+	Close(code frame.Code, reason string) error
+}
+
+// serve runs one child for s, and returns when it is gone: no process, no
+// goroutine and no place in the limits is left.
+func (a *App) serve(ctx context.Context, s conn, p *peer) error {
+	if ctx.Err() != nil {
+		return nil // over before it began
+	}
+	release, err := a.opt.Limiter.admit(p.key())
+	if err != nil {
+		return err
+	}
+	defer release()
+	log := s.Log().With("program", a.name)
+	c, err := start(a.path, a.opt.Command, a.opt.Dir, environ(s.ID(), p, a.passed, a.opt.Env))
+	if err != nil {
+		// The log gets all; the client nothing of the server's paths.
+		log.Error("program can't be started", "command", a.opt.Command, "path", a.path, "dir", a.opt.Dir,
+			"error", err, "do", startAdvice(err))
+		return frame.Errorf(frame.CodeInternal, "the program of this endpoint can't be started; the server's log says why")
+	}
+	log = log.With("pid", c.cmd.Process.Pid)
+	log.Debug("program started", "command", a.opt.Command)
+	return a.relay(ctx, s, c, log)
+}
+
+// named says in e which program it is about.
+func (a *App) named(e *frame.CloseError) *frame.CloseError {
+	return &frame.CloseError{Code: e.Code, Reason: a.name + ": " + e.Reason}
+}
