@@ -1,0 +1,40 @@
+package servertest
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// writeLighttpd surrounds lighttpd/tandem-*.conf. The paths are ours.
+func writeLighttpd(s *Server, l layout) (args, check []string, err error) {
+	if err := s.install("lighttpd/tandem-fastcgi.conf", "lighttpd/tandem-cgi.conf"); err != nil {
+		return nil, nil, err
+	}
+	var conf strings.Builder
+	fmt.Fprintf(&conf, `server.document-root = "%[1]s/www"
+server.bind = "127.0.0.1"
+server.port = %[2]d
+server.errorlog = "%[1]s/error.log"
+server.upload-dirs = ( "%[1]s/tmp" )
+server.max-connections = 10000
+server.max-fds = 20000
+mimetype.assign = ( ".txt" => "text/plain" )
+var.tandem_socket = "%[3]s"
+var.tandem_cgi_dir = "%[4]s"
+var.tandem_config = "%[5]s"
+%[6]s
+%[7]s
+`, s.Dir, l.port, orNone(s.config.Socket), s.CGIDir, s.config.TandemConfig, s.config.Global, s.config.Extra)
+	if s.config.Socket != "" {
+		fmt.Fprintf(&conf, "include \"%s/tandem-fastcgi.conf\"\n", s.Dir)
+	}
+	if s.config.Binary != "" {
+		fmt.Fprintf(&conf, "include \"%s/tandem-cgi.conf\"\n", s.Dir)
+	}
+	if s.config.TLS {
+		return nil, nil, fmt.Errorf("servertest: TLS isn't set up for lighttpd: Debian has it in lighttpd-mod-openssl")
+	}
+	file := filepath.Join(s.Dir, "lighttpd.conf")
+	return []string{"-D", "-f", file}, []string{"-tt", "-f", file}, s.write("lighttpd.conf", conf.String())
+}

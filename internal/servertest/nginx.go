@@ -1,0 +1,66 @@
+package servertest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// writeNginx surrounds nginx/tandem.conf. The upstream is ours, as its socket is.
+func writeNginx(s *Server, l layout) (args, check []string, err error) {
+	if err := s.install("nginx/tandem.conf"); err != nil {
+		return nil, nil, err
+	}
+	var conf strings.Builder
+	if os.Geteuid() == 0 {
+		conf.WriteString("user root;\n") // as ourselves; nginx's default is nobody
+	}
+	tmp := filepath.Join(s.Dir, "tmp")
+	fmt.Fprintf(&conf, `daemon off;
+worker_processes 2;
+pid %[1]s/nginx.pid;
+error_log %[1]s/error.log info;
+events { worker_connections 20000; }
+worker_rlimit_nofile 40000;
+http {
+    access_log off;
+    server_tokens on;
+    client_body_temp_path %[2]s/body;
+    fastcgi_temp_path %[2]s/fastcgi;
+    proxy_temp_path %[2]s/proxy;
+    scgi_temp_path %[2]s/scgi;
+    uwsgi_temp_path %[2]s/uwsgi;
+
+    # What the shipped file must win against.
+    gzip on;
+    gzip_types *;
+    gzip_min_length 0;
+
+    upstream tandem { server unix:%[3]s; }
+    %[4]s
+    server {
+        listen 127.0.0.1:%[5]d;
+`, s.Dir, tmp, orNone(s.config.Socket), s.config.Global, l.port)
+	if s.config.TLS {
+		fmt.Fprintf(&conf, `        listen 127.0.0.1:%d ssl http2;
+        ssl_certificate %s;
+        ssl_certificate_key %s;
+`, l.tlsPort, l.cert, l.key)
+	}
+	fmt.Fprintf(&conf, "        root %s/www;\n        %s\n", s.Dir, s.config.Extra)
+	if s.config.Socket != "" {
+		fmt.Fprintf(&conf, "        location /tandem { include %s/tandem.conf; }\n", s.Dir)
+	}
+	conf.WriteString("    }\n}\n")
+	file := filepath.Join(s.Dir, "nginx.conf")
+	args = []string{"-e", filepath.Join(s.Dir, "error.log"), "-c", file}
+	return args, append([]string{"-t", "-q"}, args...), s.write("nginx.conf", conf.String())
+}
+
+func orNone(socket string) string {
+	if socket == "" {
+		return "/nonexistent"
+	}
+	return socket
+}
