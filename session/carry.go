@@ -1,0 +1,106 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"tandem/internal/gateway"
+	"tandem/session/flow"
+	"tandem/session/frame"
+)
+
+// carry runs the session over one request, the server's side of single and
+// pulse: this goroutine reads the body at once, the app and others write the
+// response. It returns when the session is over and nothing reads or writes.
+func (s *Session) carry(w http.ResponseWriter, r *http.Request, in, out frame.Codec, pulse flow.Pulse) {
+	resp := &response{w: w, rc: http.NewResponseController(w), body: r.Body}
+	resp.reading.Store(true)
+	resp.rc.EnableFullDuplex() // only HTTP/1 servers need it, the others say it is not supported
+	if r.Header.Get("Expect") != "" && s.peer.Interface == gateway.HTTP {
+		w.WriteHeader(http.StatusContinue) // else curl holds its body back for a second: our header comes before we read
+	}
+	h := w.Header()
+	h.Set("Content-Type", contentType(out))
+	h.Set("Cache-Control", "no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Incremental", "?1")
+	w.WriteHeader(http.StatusOK)
+	if !out.Framed() {
+		resp.Flush() // a framed response begins with open, which takes the header along
+	}
+
+	lost := context.AfterFunc(r.Context(), func() {
+		s.link.Lost("the web server closed the request: " + context.Cause(r.Context()).Error())
+	})
+	s.link.Attach(resp, out, pulse, s.handler.options.openFrame(s.id, s.peer.Transport))
+	if !in.Framed() {
+		s.start() // no open frame will come that could tell it to wait
+	}
+
+	err := s.link.Feed(r.Body, in, s.control)
+	resp.reading.Store(false)
+	switch {
+	case err == nil:
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		s.link.Fail(frame.Errorf(frame.CodeHeartbeat, "the request's body ended without end, close or detach: that looks like a cut"))
+	default:
+		s.link.Lost("the request's body could not be read: " + err.Error())
+	}
+	<-s.link.Finished()
+	lost()
+	s.link.Detach()
+}
+
+// control takes the frames that are about the attach.
+func (s *Session) control(f *frame.Frame) error {
+	switch f.Type {
+	case frame.TypeOpen:
+		if !f.Hold {
+			s.start()
+		}
+	case frame.TypeStart:
+		s.start()
+	case frame.TypeDetach:
+		return frame.Errorf(frame.CodeProtocol, "this session can't be detached: it lives as long as its request")
+	}
+	return nil
+}
+
+func contentType(c frame.Codec) string {
+	if c.MediaType() == "text/plain" {
+		return "text/plain; charset=utf-8"
+	}
+	return c.MediaType()
+}
+
+// response is the write half of an attach: a flow.Carrier.
+type response struct {
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	body    io.Closer
+	reading atomic.Bool
+}
+
+var longAgo = time.Unix(1, 0)
+
+func (r *response) Write(p []byte) (int, error) { return r.w.Write(p) }
+func (r *response) Flush() error                { return r.rc.Flush() }
+
+// Finished has the handler's read of the body return. After the body's end
+// there is none, and an HTTP/1 connection may be used again.
+func (r *response) Finished() {
+	if !r.reading.Load() {
+		return
+	}
+	if err := r.rc.SetReadDeadline(longAgo); err != nil {
+		r.body.Close()
+	}
+}
+
+// Abort has a blocked Write return.
+func (r *response) Abort() { r.rc.SetWriteDeadline(longAgo) }

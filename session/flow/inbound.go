@@ -1,0 +1,180 @@
+package flow
+
+import (
+	"context"
+	"io"
+
+	"tandem/session/frame"
+)
+
+// inbound is what came in: at most one message being put together, and the
+// whole ones that wait for the app. Its memory is bounded by MaxMessage and the
+// window (or Buffer), because a fragment is acked only once it is taken: by the
+// message being put together at the head of the line, or by the app.
+type inbound struct {
+	seq   uint64 // last fragment received
+	taken uint64 // last fragment taken: what the next ack says
+	acked uint64 // last fragment acked
+
+	queue []whole
+	head  int
+	bytes int64 // of the queue and the partial message
+
+	partial     []byte
+	partialText bool
+	inPartial   bool
+	partialCost cost // of its fragments that are not taken yet
+
+	held cost // received and not acked: what the peer has to keep within the window
+	due  cost // taken and not acked
+
+	ended bool // the peer's end came
+	ready chan struct{}
+}
+
+// whole is a message that waits for the app.
+type whole struct {
+	msg  frame.Message
+	last uint64 // its last fragment
+	cost cost   // of its fragments that are not taken yet
+}
+
+// cost is what fragments count for against a window.
+type cost struct{ bytes, frags uint64 }
+
+func (c *cost) add(d cost) { c.bytes += d.bytes; c.frags += d.frags }
+func (c *cost) sub(d cost) { c.bytes -= d.bytes; c.frags -= d.frags }
+
+// Receive returns the next message. It waits until there is one, ctx is done,
+// the peer's input has ended (io.EOF), or the session is over (a
+// *frame.CloseError). What came before the end is received first.
+func (l *Link) Receive(ctx context.Context) (frame.Message, error) {
+	for {
+		l.mu.Lock()
+		m, ok, err := l.pop()
+		l.mu.Unlock()
+		if ok || err != nil {
+			return m, err
+		}
+		select {
+		case <-l.in.ready:
+		case <-l.done:
+		case <-ctx.Done():
+			return frame.Message{}, ctx.Err()
+		}
+	}
+}
+
+// pop takes the first waiting message. l.mu is held.
+func (l *Link) pop() (frame.Message, bool, error) {
+	in := &l.in
+	if in.head == len(in.queue) {
+		switch {
+		case l.err != nil:
+			return frame.Message{}, false, l.err
+		case in.ended:
+			return frame.Message{}, false, io.EOF
+		}
+		return frame.Message{}, false, nil
+	}
+	w := in.queue[in.head]
+	in.queue[in.head] = whole{}
+	in.head++
+	if in.head == len(in.queue) {
+		if cap(in.queue) > 64 {
+			in.queue = nil // a burst is over: an idle session keeps no room for it
+		}
+		in.queue, in.head = in.queue[:0], 0
+	}
+	in.bytes -= int64(len(w.msg.Data))
+	in.due.add(w.cost)
+	in.taken = w.last
+	if in.head == len(in.queue) {
+		in.due.add(in.partialCost)
+		in.partialCost = cost{}
+		in.taken = in.seq
+	}
+	if l.ackDue() {
+		l.kick()
+	}
+	return w.msg, true, nil
+}
+
+// waiting tells whether a Receive would return at once. l.mu is held.
+func (in *inbound) waiting() bool { return in.head < len(in.queue) }
+
+// ackDue tells whether an ack has to go alone: half of a limit is taken and not
+// acked, or nothing more will come. l.mu is held.
+func (l *Link) ackDue() bool {
+	return l.in.ended && l.in.due.frags > 0 || l.in.due.bytes >= l.cfg.Window/2 || l.in.due.frags >= l.cfg.Messages/2
+}
+
+// message takes in a fragment. framed is false for a codec without seq and
+// acks. l.mu is held.
+func (l *Link) message(f *frame.Frame, framed bool) error {
+	in := &l.in
+	if in.ended {
+		return frame.Errorf(frame.CodeProtocol, "a message came after end: send end last")
+	}
+	c := cost{uint64(frame.Cost(len(f.Data))), 1}
+	if framed {
+		switch {
+		case f.Seq <= in.seq:
+			return nil // resent, and we have it
+		case f.Seq != in.seq+1:
+			return frame.Errorf(frame.CodeProtocol, "expected message seq %d, got %d: a frame is missing", in.seq+1, f.Seq)
+		}
+		in.held.add(c)
+		if in.held.bytes > l.cfg.Window || in.held.frags > l.cfg.Messages {
+			return frame.Errorf(frame.CodePolicy, "window overrun: %d bytes in %d fragments are un-acked, the limit is %d bytes and %d fragments: wait for acks",
+				in.held.bytes, in.held.frags, l.cfg.Window, l.cfg.Messages)
+		}
+	} else if in.bytes+int64(len(f.Data)) > l.cfg.Buffer {
+		return frame.Errorf(frame.CodePolicy, "input buffer overrun: more than %d bytes wait for the app (lines_buffer): send more slowly, or use the json or binary codec", l.cfg.Buffer)
+	}
+	in.seq++
+	if int64(len(in.partial)+len(f.Data)) > l.cfg.MaxMessage {
+		return frame.Errorf(frame.CodeTooBig, "a message is larger than %d bytes (max_message)", l.cfg.MaxMessage)
+	}
+	if in.inPartial && in.partialText != f.Text {
+		return frame.Errorf(frame.CodeProtocol, "message seq %d is text and binary: all fragments of a message are of one kind", in.seq)
+	}
+	in.bytes += int64(len(f.Data))
+	in.partial = append(in.partial, f.Data...)
+	if f.More {
+		in.inPartial, in.partialText = true, f.Text
+		if in.waiting() {
+			in.partialCost.add(c)
+			return nil
+		}
+		in.due.add(c)
+		in.taken = in.seq
+		return nil
+	}
+	c.add(in.partialCost)
+	in.queue = append(in.queue, whole{frame.Message{Data: in.partial, Text: f.Text}, in.seq, c})
+	in.partial, in.inPartial, in.partialCost = nil, false, cost{}
+	in.wake()
+	return nil
+}
+
+// end is the peer's end of input. l.mu is held.
+func (l *Link) end(seq uint64, framed bool) error {
+	in := &l.in
+	if framed && seq != in.seq {
+		return frame.Errorf(frame.CodeProtocol, "end says the last seq is %d, received were %d: frames are missing", seq, in.seq)
+	}
+	if in.inPartial {
+		return frame.Errorf(frame.CodeProtocol, "end came in the middle of message seq %d", in.seq)
+	}
+	in.ended = true
+	in.wake()
+	return nil
+}
+
+func (in *inbound) wake() {
+	select {
+	case in.ready <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,209 @@
+package flow
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"tandem/session/frame"
+)
+
+// readSize is the least room that a read gets, in bytes: with it one record of
+// a web server is one read, which a pulsed carrier counts.
+const readSize = 16 << 10
+
+var readBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
+
+// Feed takes in the body of an attach until it ends: nil. It reads at once
+// whatever comes and never waits for the app, so the transport is never pushed
+// back (SERVERS.md trap 1); a peer that overruns its window ends the session.
+// Frames that are about the attach (open, start, detach) go to control, with
+// the link not locked.
+//
+// A framed body that ends without end, close or detach is io.ErrUnexpectedEOF:
+// a cut looks the same. What is malformed ends the session, and the rest is
+// read and dropped until the carrier has finished.
+func (l *Link) Feed(r io.Reader, codec frame.Codec, control func(*frame.Frame) error) error {
+	rd := reader{link: l, dec: codec.NewDecoder(), framed: codec.Framed(), control: control}
+	pooled := readBuffers.Get().(*[]byte)
+	defer readBuffers.Put(pooled)
+	buf, have := *pooled, 0
+	for {
+		if have == len(buf) {
+			buf = append(buf, make([]byte, len(buf))...)
+		}
+		n, err := r.Read(buf[have:])
+		if n > 0 {
+			have += n
+			used := rd.take(buf[:have])
+			have = copy(buf, buf[used:have])
+			if have == 0 {
+				buf = *pooled
+			}
+		}
+		if err == io.EOF {
+			return rd.bodyEnded(buf[:have])
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// reader is one body being read.
+type reader struct {
+	link    *Link
+	dec     frame.Decoder
+	framed  bool
+	opened  bool // its open frame came
+	control func(*frame.Frame) error
+}
+
+// take handles the whole frames in p and returns their length.
+func (rd *reader) take(p []byte) (used int) {
+	l := rd.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastIn = time.Now()
+	if a := l.carrier; a != nil && a.pulse == Pulsed {
+		a.credit = true
+		defer l.kick()
+	}
+	var f frame.Frame
+	for used < len(p) {
+		if l.err != nil {
+			return len(p)
+		}
+		n, err := rd.dec.Decode(p[used:], &f)
+		if err == nil && n > 0 {
+			err = rd.handle(&f)
+		}
+		if err != nil {
+			l.failLocked(asClose(err))
+			return len(p)
+		}
+		if n == 0 {
+			break
+		}
+		used += n
+	}
+	return used
+}
+
+// bodyEnded is the end of the body: in a codec without frames the end of input.
+func (rd *reader) bodyEnded(rest []byte) error {
+	l := rd.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.carrier; a != nil && a.pulse == Pulsed {
+		a.pulse = Streaming // nothing holds the output back any more
+		defer l.kick()
+	}
+	if l.err != nil {
+		return nil
+	}
+	var f frame.Frame
+	ok, err := rd.dec.EOF(rest, &f)
+	if err == nil && ok {
+		err = rd.handle(&f)
+	}
+	if err == nil && !rd.framed && l.err == nil {
+		err = l.end(0, false)
+	}
+	if err == nil && !l.in.ended && l.err == nil || err == io.ErrUnexpectedEOF {
+		return io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		l.failLocked(asClose(err))
+	}
+	return nil
+}
+
+// handle takes in one frame. l.mu is held.
+func (rd *reader) handle(f *frame.Frame) error {
+	l := rd.link
+	if l.cfg.Trace != nil && f.Type != frame.TypeEmpty {
+		l.cfg.Trace(false, f)
+	}
+	if rd.framed && !rd.opened && f.Type != frame.TypeEmpty && f.Type != frame.TypeOpen {
+		return frame.Errorf(frame.CodeProtocol, "expected an open frame first, got %v", f.Type)
+	}
+	switch f.Type {
+	case frame.TypeMessage:
+		l.lastMessage = l.lastIn
+		return l.message(f, rd.framed)
+	case frame.TypeAck:
+		return l.acked(f)
+	case frame.TypePing:
+		l.control(frame.Frame{Type: frame.TypePong, Nonce: f.Nonce})
+		l.kick()
+	case frame.TypePong:
+		if c, ok := l.pings[f.Nonce]; ok {
+			close(c)
+			delete(l.pings, f.Nonce)
+		}
+	case frame.TypeEnd:
+		return l.end(f.Seq, rd.framed)
+	case frame.TypeClose:
+		l.failLocked(&frame.CloseError{Code: f.Code, Reason: f.Reason})
+	case frame.TypeOpen:
+		if rd.opened {
+			return frame.Errorf(frame.CodeProtocol, "a second open frame came on one request")
+		}
+		rd.opened = true
+		if f.Version != frame.Version {
+			return frame.Errorf(frame.CodeProtocol, "expected protocol version %d, got %d", frame.Version, f.Version)
+		}
+		if f.Window < minWindow || f.Messages < 1 {
+			return frame.Errorf(frame.CodeProtocol, "open tells a window of %d bytes and %d messages: at least %d and 1 are needed for one fragment", f.Window, f.Messages, minWindow)
+		}
+		l.peerWindow(f.Window, f.Messages)
+		l.peerHeartbeat = time.Duration(f.Heartbeat) * time.Millisecond
+		l.schedule(l.lastIn)
+		fallthrough
+	case frame.TypeStart, frame.TypeDetach:
+		l.mu.Unlock()
+		err := rd.control(f)
+		l.mu.Lock()
+		return err
+	}
+	return nil
+}
+
+func (l *Link) acked(f *frame.Frame) error {
+	if f.Received > l.out.sent {
+		return frame.Errorf(frame.CodeProtocol, "ack says %d were received, sent were %d", f.Received, l.out.sent)
+	}
+	l.out.ack(f.Received)
+	l.peerWindow(f.Window, f.Messages)
+	return nil
+}
+
+// control has a frame go out before all that waits; a pong that waits already
+// is overwritten, so a flood of pings costs one. l.mu is held.
+func (l *Link) control(f frame.Frame) {
+	a := l.carrier
+	if a == nil {
+		return
+	}
+	for i := range a.control {
+		if a.control[i].Type == f.Type {
+			a.control[i] = f
+			return
+		}
+	}
+	a.control = append(a.control, f)
+}
+
+// asClose gives err as the termination it stands for; nil stays nil.
+func asClose(err error) *frame.CloseError {
+	if err == nil {
+		return nil
+	}
+	var e *frame.CloseError
+	if errors.As(err, &e) {
+		return e
+	}
+	return frame.Errorf(frame.CodeInternal, "%v", err)
+}

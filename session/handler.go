@@ -1,0 +1,189 @@
+package session
+
+import (
+	"context"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+
+	"tandem/internal/gateway"
+	"tandem/session/flow"
+	"tandem/session/frame"
+)
+
+// Handler serves the sessions of one endpoint (docs/protocol.md section 1): GET
+// describes it, POST and PUT open a session. It is safe for concurrent use, as
+// every http.Handler.
+type Handler struct {
+	app     App
+	options Options
+
+	mu       sync.Mutex
+	sessions map[string]*Session
+	stopping bool
+	idle     chan struct{} // closed when stopping and no session is left
+}
+
+// NewHandler makes a Handler whose sessions talk with app. o may be nil.
+func NewHandler(app App, o *Options) *Handler {
+	return &Handler{
+		app:      app,
+		options:  o.withDefaults(),
+		sessions: make(map[string]*Session),
+		idle:     make(chan struct{}),
+	}
+}
+
+// Sessions is the number of sessions whose app has not returned yet.
+func (h *Handler) Sessions() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.sessions)
+}
+
+// Shutdown refuses new sessions with 503, ends the others with CodeRestart, and
+// waits until their apps have returned, or ctx is done.
+func (h *Handler) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	if !h.stopping {
+		h.stopping = true
+		if len(h.sessions) == 0 {
+			close(h.idle)
+		}
+	}
+	for _, s := range h.sessions {
+		go s.link.Finish(ctx, frame.CodeRestart, "the server stops")
+	}
+	h.mu.Unlock()
+	select {
+	case <-h.idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (h *Handler) remove(s *Session) {
+	s.release()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.sessions, s.id)
+	if h.stopping && len(h.sessions) == 0 {
+		close(h.idle)
+	}
+}
+
+// ServeHTTP answers one request. It returns when the request no longer carries
+// a session, and no Read of its body nor Write of its response runs.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	info := gateway.Of(r)
+	w.Header().Set("Tandem-Transports", strings.Join(transports(info), ", "))
+	if p := crossSite(r, h.options.Origins); p != nil {
+		h.refuse(w, r, p)
+		return
+	}
+	allowOrigin(w.Header(), r, h.options.Origins)
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		if r.Header.Get("Tandem-Session") != "" {
+			h.refuse(w, r, errGone)
+			return
+		}
+		h.describe(w, r, info)
+	case http.MethodPost, http.MethodPut:
+		if r.Header.Get("Tandem-Session") != "" {
+			h.refuse(w, r, errGone)
+			return
+		}
+		h.open(w, r, info)
+	case http.MethodOptions:
+		w.Header().Set("Allow", methods)
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		h.refuse(w, r, &problem{Status: http.StatusMethodNotAllowed, allow: methods,
+			Detail: "Expected GET, which describes the endpoint, or POST or PUT, which open a session; got " + r.Method + "."})
+	}
+}
+
+const methods = "GET, HEAD, POST, PUT, OPTIONS"
+
+// errGone is the answer to every request that names a session: none outlives
+// the request that opened it.
+var errGone = problemf(http.StatusGone, "This session is not here: it has ended, or never was. Open a new one, with a POST that has no Tandem-Session header.")
+
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
+	h.options.Log.Info("request refused", "status", p.Status, "method", r.Method, "path", r.URL.Path, "address", r.RemoteAddr, "detail", p.Detail)
+	answer := *p
+	answer.write(w)
+}
+
+// open makes a session of the request and carries it to its end.
+func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Info) {
+	in, out, p := codecs(r)
+	if p != nil {
+		h.refuse(w, r, p)
+		return
+	}
+	peer := newPeer(r, info)
+	peer.Codec = in.Name()
+	pulse := flow.Streaming
+	peer.Transport = "single"
+	if pulsed(r, info) {
+		pulse, peer.Transport = flow.Pulsed, "pulse"
+	}
+	release, p := h.options.Limits.admit(&peer)
+	if p != nil {
+		h.refuse(w, r, p)
+		return
+	}
+	s := newSession(h, peer)
+	s.release = release
+
+	h.mu.Lock()
+	if h.stopping {
+		h.mu.Unlock()
+		release()
+		h.refuse(w, r, &problem{Status: http.StatusServiceUnavailable, retryAfter: 2, Detail: "This server is stopping. Try again soon."})
+		return
+	}
+	h.sessions[s.id] = s
+	h.mu.Unlock()
+
+	s.carry(w, r, in, out, pulse)
+}
+
+// codecs chooses the codecs of the request's body and of the response.
+func codecs(r *http.Request) (in, out frame.Codec, p *problem) {
+	in, ok := frame.ByMediaType(r.Header.Get("Content-Type"))
+	if !ok {
+		return nil, nil, problemf(http.StatusUnsupportedMediaType,
+			"Expected a Content-Type of %s, or none; got %.100q. With curl, add: -H 'Content-Type: text/plain'.", mediaTypes(), r.Header.Get("Content-Type"))
+	}
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	if accept == "" {
+		return in, in, nil
+	}
+	for _, item := range strings.Split(accept, ",") {
+		media, _, err := mime.ParseMediaType(item)
+		if err != nil {
+			continue
+		}
+		if media == "*/*" || media == in.MediaType() || media == "text/*" && strings.HasPrefix(in.MediaType(), "text/") || media == "application/*" && strings.HasPrefix(in.MediaType(), "application/") {
+			return in, in, nil
+		}
+		// A codec without acks can't answer one with them, nor the other way round.
+		if c, ok := frame.ByMediaType(media); ok && c.Framed() == in.Framed() {
+			return in, c, nil
+		}
+	}
+	return nil, nil, problemf(http.StatusNotAcceptable, "Expected an Accept that allows %s beside this Content-Type; got %.100q.", in.MediaType(), accept)
+}
+
+func mediaTypes() string {
+	var names []string
+	for _, c := range frame.Codecs() {
+		names = append(names, c.MediaType())
+	}
+	return strings.Join(names, ", ")
+}

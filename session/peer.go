@@ -1,0 +1,35 @@
+package session
+
+import (
+	"net"
+	"net/http"
+
+	"tandem/internal/gateway"
+)
+
+// Peer is what a session knows about its client.
+type Peer struct {
+	Transport string // "single" or "pulse"
+	Codec     string // of what the client sends: "lines", "json" or "binary"
+	Interface string // how the request came: "cgi", "fastcgi" or "http"
+	Software  string // the web server's SERVER_SOFTWARE, where it tells
+	User      string // REMOTE_USER: whom the web server authenticated; "" for nobody
+	Addr      string // the client's IP address, as the web server saw it
+	Header    http.Header
+	Vars      map[string]string // CGI meta-variables (RFC 3875 section 4.1) without HTTP_*
+}
+
+func newPeer(r *http.Request, info *gateway.Info) Peer {
+	p := Peer{
+		Interface: info.Interface,
+		Software:  info.Software,
+		User:      info.User,
+		Addr:      r.RemoteAddr,
+		Header:    r.Header,
+		Vars:      info.Vars,
+	}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		p.Addr = host
+	}
+	return p
+}

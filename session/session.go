@@ -1,0 +1,172 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"tandem/session/flow"
+	"tandem/session/frame"
+)
+
+// An App is what a session talks with. Serve is called once for each session,
+// in a goroutine of its own. The session ends when it returns: nil, io.EOF and
+// an error that s itself returned are the normal end (CodeNormal, or as the
+// session ended); another *CloseError ends with that code; any other error is
+// logged and ends with CodeInternal.
+//
+// ctx is cancelled when the session is over; Serve must return soon then.
+type App interface {
+	Serve(ctx context.Context, s *Session) error
+}
+
+// AppFunc makes an App of a function.
+type AppFunc func(ctx context.Context, s *Session) error
+
+// Serve calls f.
+func (f AppFunc) Serve(ctx context.Context, s *Session) error { return f(ctx, s) }
+
+// The vocabulary that sessions share with the wire and with clients.
+type (
+	Message    = frame.Message
+	CloseError = frame.CloseError
+	Code       = frame.Code
+)
+
+// A Session is two ordered sequences of messages, one each way, between a
+// client and an App.
+//
+// Receive may be called by one goroutine at a time; everything else is safe for
+// concurrent use.
+type Session struct {
+	id      string
+	peer    Peer
+	log     *slog.Logger
+	link    *flow.Link
+	handler *Handler
+
+	ctx    context.Context // the app's
+	cancel context.CancelCauseFunc
+
+	begin   sync.Once // start the app, or find that it never will be
+	release func()    // give the place within the limits back
+	born    time.Time
+}
+
+func newSession(h *Handler, peer Peer) *Session {
+	s := &Session{peer: peer, handler: h, born: time.Now()}
+	s.id = h.options.Owner + "." + randomID()
+	s.log = h.options.Log.With("session", s.id[:len(h.options.Owner)+9])
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	cfg := h.options.link()
+	cfg.Terminated = s.terminated
+	s.link = flow.New(cfg)
+	return s
+}
+
+// randomID is 128 random bits as 26 characters of [a-z2-7].
+func randomID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+}
+
+// ID names the session. Who knows it can act for the client: don't show it to
+// others and don't log it whole.
+func (s *Session) ID() string { return s.id }
+
+// Peer tells about the client. It must not be changed.
+func (s *Session) Peer() *Peer { return &s.peer }
+
+// Log is the logger for this session: its lines name the session.
+func (s *Session) Log() *slog.Logger { return s.log }
+
+// Receive returns the client's next message. io.EOF: the client's input has
+// ended, messages can still be sent. A *CloseError: the session is over.
+// Whatever came before the end is received first.
+func (s *Session) Receive(ctx context.Context) (Message, error) { return s.link.Receive(ctx) }
+
+// Send sends a message; it copies m.Data. It blocks while the client's window
+// is full. nil means that the message is on its way, not that it arrived.
+func (s *Session) Send(ctx context.Context, m Message) error { return s.link.Send(ctx, m) }
+
+// Close ends the session after what was sent has left, which it waits for, 30 s
+// without progress at most.
+func (s *Session) Close(code Code, reason string) error {
+	return s.link.Finish(context.Background(), code, reason)
+}
+
+// CloseNow drops the session: nothing more is sent, not even the reason.
+func (s *Session) CloseNow() { s.link.Lost("dropped by the app") }
+
+// start has the app run, unless the session is over before.
+func (s *Session) start() {
+	s.begin.Do(func() { go s.run() })
+}
+
+func (s *Session) run() {
+	defer s.handler.remove(s)
+	err := s.serve()
+	code, reason := s.outcome(err)
+	s.link.Finish(context.Background(), code, reason)
+	s.cancel(context.Canceled)
+	s.logEnd()
+}
+
+// serve calls the app and makes an error of its panic.
+func (s *Session) serve() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("the app panicked", "panic", p, "stack", string(debug.Stack()))
+			err = frame.Errorf(frame.CodeInternal, "the app failed")
+		}
+	}()
+	return s.handler.app.Serve(s.ctx, s)
+}
+
+// outcome is how the session ends when the app returned err.
+func (s *Session) outcome(err error) (Code, string) {
+	var e *CloseError
+	switch {
+	case err == nil || err == io.EOF:
+		return frame.CodeNormal, ""
+	case errors.As(err, &e):
+		return e.Code, e.Reason
+	case errors.Is(err, context.Canceled) && s.ctx.Err() != nil:
+		return frame.CodeNormal, "" // the session is over, the app went along
+	}
+	s.log.Error("the app failed", "error", err)
+	return frame.CodeInternal, "the app failed"
+}
+
+// terminated is the link's word that the session is over.
+func (s *Session) terminated(e *CloseError) {
+	s.cancel(e)
+	s.begin.Do(func() { // it never started
+		s.logEnd()
+		s.handler.remove(s)
+	})
+}
+
+// logEnd writes the one line that each session leaves.
+func (s *Session) logEnd() {
+	e := s.link.Err()
+	if e == nil {
+		return
+	}
+	level := slog.LevelInfo
+	switch e.Code {
+	case frame.CodeProtocol, frame.CodeUnsupported, frame.CodeBadUTF8, frame.CodePolicy, frame.CodeTooBig, frame.CodeInternal:
+		level = slog.LevelWarn
+	}
+	s.log.Log(context.Background(), level, "session ended", "code", uint16(e.Code), "reason", e.Reason,
+		"transport", s.peer.Transport, "codec", s.peer.Codec, "user", s.peer.User, "address", s.peer.Addr,
+		"seconds", time.Since(s.born).Round(time.Millisecond).Seconds())
+}
