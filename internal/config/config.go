@@ -41,7 +41,29 @@ type Config struct {
 	// Endpoints is ordered as in the file, and never empty after Load.
 	Endpoints []*Endpoint
 
-	set map[string]bool // the keys that the file gave, by their full name
+	file *decoder // knows which keys the file gave, and where; nil without a file
+}
+
+// Blame makes err an *Error at e's key: for what only the parts that Tandem is
+// made of can find, such as a command that is not there.
+func (c *Config) Blame(e *Endpoint, key string, err error) error {
+	out := &Error{File: c.File, Key: e.key(key), Err: err}
+	if c.file == nil {
+		return out
+	}
+	if p, ok := c.file.given[c.file.at(e, key)]; ok {
+		out.Line = c.file.line(p)
+	}
+	return out
+}
+
+// gave tells whether the file has the key with this full name.
+func (c *Config) gave(name string) bool {
+	if c.file == nil {
+		return false
+	}
+	_, ok := c.file.given[name]
+	return ok
 }
 
 // Listener is where one interface listens.
@@ -111,7 +133,6 @@ func Default() *Config {
 		Log:     Log{Level: "info", Format: "text"},
 		Limits:  Limits{Sessions: 10000, Children: 500},
 		Drain:   10 * time.Second,
-		set:     map[string]bool{},
 	}
 }
 

@@ -109,6 +109,9 @@ func endpointPath(s string) (string, error) {
 }
 
 func origin(s string) (string, error) {
+	if s == "*" {
+		return s, nil
+	}
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.Scheme+"://"+u.Host != s {
 		return "", fmt.Errorf(`%q is no origin: expected scheme, host and, if not the default, port, such as "https://example.org"`, s)

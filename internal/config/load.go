@@ -20,14 +20,17 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	at := e.File
-	if e.Line > 0 {
-		at = fmt.Sprintf("%s:%d", at, e.Line)
-	}
+	text := e.Err.Error()
 	if e.Key != "" {
-		at += ": " + e.Key
+		text = e.Key + ": " + text
 	}
-	return at + ": " + e.Err.Error()
+	switch {
+	case e.Line > 0:
+		return fmt.Sprintf("%s:%d: %s", e.File, e.Line, text)
+	case e.File != "":
+		return e.File + ": " + text
+	}
+	return text // from the command line
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -91,10 +94,7 @@ func Parse(file, data string) (*Config, error) {
 	c.File = file
 	d.top(c, top)
 	d.check(c)
-	c.set = make(map[string]bool, len(d.given))
-	for name := range d.given {
-		c.set[name] = true
-	}
+	c.file = d
 	if err := d.join(); err != nil {
 		return nil, err
 	}

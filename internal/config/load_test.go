@@ -110,7 +110,7 @@ func TestShowRoundTrip(t *testing.T) {
 			}
 			// Empty and absent lists are the same thing; Show writes both as [].
 			var x, y bytes.Buffer
-			c.set, again.set = map[string]bool{}, map[string]bool{}
+			c.file, again.file = nil, nil
 			c.Show(&x)
 			again.Show(&y)
 			if x.String() != y.String() {
@@ -186,6 +186,7 @@ func TestParseErrors(t *testing.T) {
 		{"env list", "[endpoint.a]\ncommand='cat'\nenv = ['A=B']\n", []string{`t.toml:3: endpoint.a.env: expected a table`}},
 		{"env value", "[endpoint.a]\ncommand='cat'\nenv = { A = 1 }\n", []string{`t.toml:3: endpoint.a.env: A: expected a string`}},
 		{"env name", "[endpoint.a]\ncommand='cat'\npass_env = ['A=B']\n", []string{`t.toml:3: endpoint.a.pass_env: "A=B" can't be`}},
+		{"any origin", echo + "origins = ['*', 'https://x/']\n", []string{`t.toml:3: endpoint.a.origins: "https://x/" is no origin`}},
 		{"path", echo + "path = 'chat'\n", []string{`t.toml:3: endpoint.a.path: …begins with "/"`}},
 		{"path unclean", echo + "path = '/a/../b'\n", []string{`t.toml:3: endpoint.a.path: …write "/b"`}},
 		{"path pattern", echo + "path = '/a/*'\n", []string{`t.toml:3: endpoint.a.path: …segments`}},
@@ -259,6 +260,25 @@ func TestLoadFileErrors(t *testing.T) {
 	c, err := Load(Place{write("good.toml", "app='echo'\n", 0o664), "-c"})
 	if err != nil || c.Source != "-c" || c.Endpoints[0].Name != "" {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestBlame(t *testing.T) {
+	c, err := Parse("t.toml", "\n[endpoint.a]\ncommand = '/none'\n[endpoint.b]\napp = 'echo'\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := errors.New("gone")
+	for key, want := range map[string]string{
+		"command": "t.toml:3: endpoint.a.command: gone", // given: its line
+		"dir":     "t.toml:2: endpoint.a.dir: gone",     // not given: its table's
+	} {
+		if err := c.Blame(c.Endpoints[0], key, gone); err.Error() != want || !errors.Is(err, gone) {
+			t.Errorf("got %v, expected %s", err, want)
+		}
+	}
+	if err := Default().Blame(NewEndpoint(""), "command", gone); err.Error() != "command: gone" {
+		t.Errorf("without a file: %v", err)
 	}
 }
 

@@ -22,7 +22,7 @@ func (c *Config) Show(w io.Writer) error {
 		}
 		for _, k := range keys {
 			line := k.name + " = " + k.value.show()
-			if !c.set[prefix+k.name] {
+			if !c.gave(prefix + k.name) {
 				line += "  # default"
 			}
 			fmt.Fprintln(b, line)

@@ -219,8 +219,12 @@ func (t table) set(v any) error {
 }
 
 func envName(s string) (string, error) {
-	if s == "" || strings.ContainsAny(s, "=\x00") {
-		return "", fmt.Errorf("%q can't be the name of an environment variable", s)
+	ok := s != "" && (s[0] < '0' || s[0] > '9')
+	for _, c := range []byte(s) {
+		ok = ok && (c == '_' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || '0' <= c && c <= '9')
+	}
+	if !ok {
+		return "", fmt.Errorf("%q can't be the name of an environment variable: letters, digits and _", s)
 	}
 	return s, nil
 }
