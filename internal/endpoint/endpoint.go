@@ -1,0 +1,150 @@
+// Package endpoint chooses the endpoint that a request is for.
+//
+// [New] makes an http.Handler of the configured endpoints. For each request it
+// asks, in this order:
+//
+//  1. TANDEM_ENDPOINT, a FastCGI param or CGI variable that the web server's
+//     configuration sets: the endpoint of that name, or 500 if there is none. A
+//     request can't set it: its headers arrive as HTTP_*.
+//  2. The path as the web server saw it (SCRIPT_NAME and PATH_INFO): the longest
+//     configured path that it begins with, on segment boundaries.
+//  3. PATH_INFO alone, likewise: /cgi-bin/tandem/chat is for the path /chat.
+//  4. The only endpoint, if it has no path, or if a web server has already
+//     chosen by passing the request on through CGI or FastCGI.
+//
+// Otherwise the answer is 404.
+package endpoint
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"tandem/internal/gateway"
+)
+
+// Endpoint is one handler and how it is reached.
+type Endpoint struct {
+	Name    string // what TANDEM_ENDPOINT calls it; may be empty
+	Path    string // clean, begins with "/"; empty: none
+	Handler http.Handler
+}
+
+// Router chooses among endpoints. It is safe for concurrent use.
+type Router struct {
+	endpoints []Endpoint // longest path first
+	log       *slog.Logger
+}
+
+// New makes a Router. Log gets a line for each request that finds no endpoint.
+func New(endpoints []Endpoint, log *slog.Logger) *Router {
+	r := &Router{endpoints: slices.Clone(endpoints), log: log}
+	slices.SortStableFunc(r.endpoints, func(a, b Endpoint) int { return len(b.Path) - len(a.Path) })
+	return r
+}
+
+func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	info := gateway.Of(r)
+	if name := info.Vars["TANDEM_ENDPOINT"]; name != "" {
+		for _, e := range rt.endpoints {
+			if e.Name == name {
+				e.Handler.ServeHTTP(w, r)
+				return
+			}
+		}
+		rt.log.Error("the web server's configuration names an endpoint that is not configured here",
+			"TANDEM_ENDPOINT", name, "configured", rt.names())
+		problem(w, http.StatusInternalServerError, "The web server names an endpoint (TANDEM_ENDPOINT) that is not configured. The log says which there are.")
+		return
+	}
+	if h := rt.byPath(info, r); h != nil {
+		h.ServeHTTP(w, r)
+		return
+	}
+	rt.log.Info("no endpoint for this path", "path", requestPath(info, r), "configured", rt.paths())
+	problem(w, http.StatusNotFound, "No endpoint is configured for this path.")
+}
+
+func (rt *Router) byPath(info *gateway.Info, r *http.Request) http.Handler {
+	for _, p := range []string{requestPath(info, r), info.Vars["PATH_INFO"]} {
+		if p == "" {
+			continue
+		}
+		p = path.Clean(p)
+		for _, e := range rt.endpoints {
+			if e.Path != "" && under(p, e.Path) {
+				return e.Handler
+			}
+		}
+	}
+	if len(rt.endpoints) == 1 {
+		if e := rt.endpoints[0]; e.Path == "" || info.Interface != gateway.HTTP {
+			return e.Handler
+		}
+	}
+	return nil
+}
+
+// requestPath is the path that the web server matched its own rules against.
+// SCRIPT_NAME and PATH_INFO come before the URL: they are decoded, normalised and
+// rewritten, where REQUEST_URI, which the URL was made of, is what the client
+// wrote. With REQUEST_URI, /admin/../public would pass nginx's rules for /public
+// and be the endpoint /admin here.
+func requestPath(info *gateway.Info, r *http.Request) string {
+	if p := info.Vars["SCRIPT_NAME"] + info.Vars["PATH_INFO"]; p != "" && info.Interface != gateway.HTTP {
+		return p
+	}
+	return r.URL.Path
+}
+
+// under tells whether p is the path at or one below it.
+func under(p, at string) bool {
+	rest, ok := strings.CutPrefix(p, strings.TrimSuffix(at, "/"))
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+func (rt *Router) names() []string {
+	var l []string
+	for _, e := range rt.endpoints {
+		if e.Name != "" {
+			l = append(l, e.Name)
+		}
+	}
+	slices.Sort(l)
+	return l
+}
+
+func (rt *Router) paths() []string {
+	var l []string
+	for _, e := range rt.endpoints {
+		if e.Path != "" {
+			l = append(l, e.Path)
+		}
+	}
+	slices.Sort(l)
+	return l
+}
+
+// Problem is a handler that answers every request with an RFC 9457 body: what
+// is served where there is no configuration to serve by.
+func Problem(status int, detail string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem(w, status, detail) })
+}
+
+func problem(w http.ResponseWriter, status int, detail string) {
+	body, err := json.Marshal(struct {
+		Status int    `json:"status"`
+		Title  string `json:"title"`
+		Detail string `json:"detail"`
+	}{status, http.StatusText(status), detail})
+	if err != nil {
+		panic(err) // a number and strings
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n')) // an error here is the client's loss: it is gone
+}
