@@ -107,8 +107,7 @@ func (c *cursor) close(n int) bool {
 // escaped is text for a string whose first escape is at n.
 func (c *cursor) escaped(n int) ([]byte, bool) {
 	s := *c
-	end := bytes.IndexByte(s[n:], '"') // a guess; append goes on if it was escaped
-	out := make([]byte, 0, min(n+max(end, 0), MaxData))
+	out := make([]byte, 0, min(len(s), MaxData)) // no escape is shorter than what it stands for
 	for len(out) <= MaxData {
 		out = append(out, s[:n]...)
 		s = s[n:]
