@@ -53,7 +53,7 @@ func (s *stage) open(t *testing.T, url string, x exchange) *client {
 	for name, value := range x.header {
 		req.Header.Set(name, value)
 	}
-	transport := &http.Transport{DisableKeepAlives: !x.http2, ForceAttemptHTTP2: x.http2, TLSClientConfig: s.TLSConfig(), WriteBufferSize: 1}
+	transport := &http.Transport{DisableKeepAlives: !x.http2, ForceAttemptHTTP2: x.http2, TLSClientConfig: s.TLSConfig()}
 	t.Cleanup(func() {
 		cancel()
 		transport.CloseIdleConnections()

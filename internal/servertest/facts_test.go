@@ -43,3 +43,134 @@ func TestBothWaysInOneRequest(t *testing.T) {
 		})
 	}
 }
+
+// Decides that a streamed body needs a declared length behind lighttpd.
+func TestLighttpdRefusesChunked(t *testing.T) {
+	s := newStage(t, Lighttpd, Config{})
+	for name, url := range map[string]string{"FastCGI": s.FastCGI(), "CGI": s.CGI()} {
+		t.Run(name, func(t *testing.T) {
+			client := s.open(t, url, exchange{length: chunked})
+			client.send("one\n")
+			client.expectStatus(411)
+		})
+	}
+}
+
+// Decides transport pulse: behind mod_proxy_fcgi each chunk that the client sends
+// lets one record of the program through, the first after three.
+func TestApacheProxyPassesOneRecordPerChunk(t *testing.T) {
+	s := newStage(t, Apache, Config{})
+	for name, length := range map[string]int64{"chunked": chunked, "declared length": declared} {
+		t.Run(name, func(t *testing.T) {
+			client := s.open(t, s.FastCGI(), exchange{length: length})
+			client.send("a")
+			app := s.next(t)
+			app.read("a")
+			for _, text := range []string{"1", "2", "3", "4", "5"} {
+				app.write(text)
+			}
+			for range 3 {
+				client.silent()
+				client.send("b")
+				app.read("b") // it is Apache that waits, not the body that is late
+			}
+			for _, text := range []string{"1", "2", "3"} {
+				client.receive(text)
+				client.silent()
+				client.send("b")
+				app.read("b")
+			}
+			client.receive("4")
+			if length == declared {
+				return // ending a body before its declared length is an abort
+			}
+			client.end()
+			client.receive("5")
+			app.write("6")
+			client.receive("6")
+			app.end()
+			client.finished()
+		})
+	}
+}
+
+// Decides that CGI behind Apache is offered split alone: the body streams into the
+// program, the output waits for the body's end.
+func TestApacheCGIHoldsOutputUntilBodyEnds(t *testing.T) {
+	for name, prefork := range map[string]bool{"mod_cgid": false, "mod_cgi": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, Apache, Config{Prefork: prefork})
+			client := s.open(t, s.CGI(), exchange{length: chunked})
+			client.send("a")
+			app := s.next(t)
+			app.read("a")
+			app.write("1")
+			client.silent()
+			client.send("b")
+			app.read("b")
+			app.write("2")
+			client.silent()
+			client.end()
+			client.receive("12")
+			app.write("3")
+			client.receive("3")
+			app.expect("read", "got EOF")
+			app.end()
+			client.finished()
+		})
+	}
+}
+
+// Decides the same for mod_fcgid, which doesn't even call the program before the
+// body's end.
+func TestApacheFcgidSpoolsBody(t *testing.T) {
+	s := newStage(t, Apache, Config{})
+	client := s.open(t, s.Fcgid(), exchange{length: chunked})
+	client.send("a")
+	client.silent()
+	if len(s.apps) > 0 {
+		t.Fatal("the program was called before the body's end")
+	}
+	client.end()
+	app := s.next(t)
+	app.read("a")
+	app.write("1")
+	client.receive("1")
+	app.end()
+	client.finished()
+}
+
+// Decides that transport split is offered everywhere: a GET's response streams.
+func TestResponseOfGETStreams(t *testing.T) {
+	nginx := newStage(t, Nginx, Config{TLS: true})
+	apache := newStage(t, Apache, Config{TLS: true})
+	prefork := newStage(t, Apache, Config{Prefork: true})
+	lighttpd := newStage(t, Lighttpd, Config{})
+	for _, c := range []struct {
+		name string
+		*stage
+		url   string
+		http2 bool
+	}{
+		{"nginx FastCGI", nginx, nginx.FastCGI(), false},
+		{"nginx FastCGI HTTP2", nginx, nginx.TLSURL + "/tandem", true},
+		{"apache mod_proxy_fcgi", apache, apache.FastCGI(), false},
+		{"apache mod_proxy_fcgi HTTP2", apache, apache.TLSURL + "/tandem", true},
+		{"apache mod_cgid", apache, apache.CGI(), false},
+		{"apache mod_cgi", prefork, prefork.CGI(), false},
+		{"apache mod_fcgid", apache, apache.Fcgid(), false},
+		{"lighttpd FastCGI", lighttpd, lighttpd.FastCGI(), false},
+		{"lighttpd CGI", lighttpd, lighttpd.CGI(), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client := c.open(t, c.url, exchange{method: "GET", http2: c.http2})
+			app := c.next(t)
+			app.write("1")
+			client.receive("1")
+			app.write("2")
+			client.receive("2")
+			app.end()
+			client.finished()
+		})
+	}
+}
