@@ -1,0 +1,155 @@
+package fcgi
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// BodyBuffer is how many bytes of a request's body are read ahead of the handler.
+const BodyBuffer = 64 << 10
+
+// hangUpInterval is how often the connection is looked at while a full body keeps
+// it from being read.
+const hangUpInterval = time.Second
+
+// body is the STDIN stream of one request: written by the connection's reader, read
+// by one goroutine of the handler at a time.
+//
+// Back-pressure: write blocks while BodyBuffer bytes wait, and with it the
+// connection's reader; the rest waits in the socket, then in the web server.
+type body struct {
+	mu     sync.Mutex
+	buf    []byte // buf[off:] waits to be read
+	off    int
+	end    error // what follows buf: io.EOF, or why the stream was cut; nil: not known yet
+	closed bool
+
+	ready    chan struct{} // holds a token when something changed for Read
+	space    chan struct{} // holds a token when something changed for write
+	deadline deadline
+}
+
+func newBody() *body {
+	return &body{ready: make(chan struct{}, 1), space: make(chan struct{}, 1)}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Read blocks until there is data, the end, or the read deadline
+// (os.ErrDeadlineExceeded). What came before a cut is still delivered.
+func (b *body) Read(p []byte) (int, error) {
+	for {
+		_, expired := b.deadline.get()
+		if isClosed(expired) {
+			return 0, os.ErrDeadlineExceeded
+		}
+		n, err, ok := b.take(p)
+		if ok {
+			return n, err
+		}
+		select {
+		case <-b.ready:
+		case <-expired:
+		}
+	}
+}
+
+// take is Read without waiting; ok is false when there is nothing yet.
+func (b *body) take(p []byte) (n int, err error, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return 0, http.ErrBodyReadAfterClose, true
+	case len(p) == 0:
+		return 0, nil, true
+	case b.off < len(b.buf):
+		n = copy(p, b.buf[b.off:])
+		b.off += n
+		if b.off == len(b.buf) {
+			b.buf, b.off = b.buf[:0], 0
+		}
+		signal(b.space)
+		return n, nil, true
+	case b.end != nil:
+		return 0, b.end, true
+	}
+	return 0, nil, false
+}
+
+// write appends p, blocking while the buffer is full. It discards p once nobody
+// will read it. While it is blocked it asks hungUp from time to time: a connection
+// that isn't read shows its end in no other way. False: it has hung up.
+func (b *body) write(p []byte, hungUp func() bool) bool {
+	var tick *time.Ticker
+	for {
+		p = b.put(p)
+		if len(p) == 0 {
+			return true
+		}
+		if tick == nil {
+			tick = time.NewTicker(hangUpInterval)
+			defer tick.Stop()
+		}
+		select {
+		case <-b.space:
+		case <-tick.C:
+			if hungUp() {
+				return false
+			}
+		}
+	}
+}
+
+// put takes what of p there is room for, and returns the rest.
+func (b *body) put(p []byte) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.end != nil {
+		return nil
+	}
+	n := min(len(p), BodyBuffer-(len(b.buf)-b.off))
+	if n == 0 {
+		return p
+	}
+	if b.off > 0 && len(b.buf)+n > cap(b.buf) {
+		b.buf = b.buf[:copy(b.buf, b.buf[b.off:])]
+		b.off = 0
+	}
+	b.buf = append(b.buf, p[:n]...)
+	signal(b.ready)
+	return p[n:]
+}
+
+// finish says what follows the last byte: io.EOF, or why there is no more. The
+// first call holds.
+func (b *body) finish(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.end == nil {
+		b.end = err
+	}
+	signal(b.ready)
+	signal(b.space)
+}
+
+// Close drops what is unread and what is still to come.
+func (b *body) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.buf, b.off = nil, 0
+	signal(b.ready)
+	signal(b.space)
+	return nil
+}
+
+var _ io.ReadCloser = (*body)(nil)

@@ -1,0 +1,486 @@
+package fcgi
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"tandem/cgi"
+)
+
+const (
+	// finishTimeout is how long a web server may take for what is left of a response
+	// once its handler has returned.
+	finishTimeout = 30 * time.Second
+	// A connection that this side ends is closed only once the web server has
+	// closed it, within these bounds: closing earlier would reset it while it writes, and
+	// the response could be lost (Go issue 4183).
+	lingerTime  = time.Second
+	lingerBytes = 1 << 20
+	// refuseTimeout is ParamsTimeout for connections beyond MaxConns.
+	refuseTimeout = 5 * time.Second
+	// maxRequests is how many requests one connection may have open at once.
+	maxRequests = 128
+	// readBuffer holds what one read of the socket brings; it is held per connection.
+	readBuffer = 4 << 10
+)
+
+// conn is one connection from a web server. Its reader (serve) owns everything
+// that has no other owner here; requests write through write.
+type conn struct {
+	srv      *Server
+	nc       net.Conn
+	br       *bufio.Reader
+	handler  http.Handler
+	refusing bool           // beyond MaxConns: handler answers 503
+	pending  int            // requests whose params are not complete; owner: the reader
+	running  sync.WaitGroup // handlers
+	done     chan struct{}  // closed when the connection and all its handlers have ended
+
+	writing chan struct{} // holds a token while a record is written
+
+	mu        sync.Mutex
+	requests  map[uint16]*request // begun, END_REQUEST not sent
+	closing   bool                // no new requests; the connection ends with its last one
+	lingering bool                // all is sent; the reader waits for the end
+	broken    error               // why the connection ended
+	writer    *deadline           // of who writes now
+	limited   bool                // nc has a write deadline
+}
+
+func newConn(s *Server, nc net.Conn, h http.Handler) *conn {
+	return &conn{
+		srv: s, nc: nc, br: bufio.NewReaderSize(nc, readBuffer), handler: h,
+		done: make(chan struct{}), writing: make(chan struct{}, 1), requests: make(map[uint16]*request),
+	}
+}
+
+func (c *conn) log() *slog.Logger { return c.srv.log() }
+
+// serve reads records until the connection ends, and returns when its handlers
+// have returned.
+func (c *conn) serve() {
+	c.limitRead(true)
+	err := c.readRecords()
+	c.fail(err)
+	c.report(err)
+	c.running.Wait()
+	close(c.done)
+}
+
+// report logs what ended the connection where that is somebody's fault: one line.
+func (c *conn) report(err error) {
+	var malformed *ProtocolError
+	switch {
+	case errors.As(err, &malformed):
+		c.log().Warn("fcgi: connection closed", "error", err, "peer", c.nc.RemoteAddr().String())
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.isLingering():
+		c.log().Warn("fcgi: connection closed: no complete params in time", "limit", c.srv.paramsTimeout().String(), "peer", c.nc.RemoteAddr().String())
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		c.log().Warn("fcgi: the web server closed the connection within a record", "peer", c.nc.RemoteAddr().String())
+	}
+}
+
+func (c *conn) readRecords() error {
+	for {
+		b, err := c.br.Peek(headerLen)
+		if err != nil {
+			if errors.Is(err, io.EOF) && len(b) > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return readError(err)
+		}
+		if c.isLingering() {
+			// The read deadline is set.
+			_, err := io.CopyN(io.Discard, c.br, lingerBytes)
+			return readError(err)
+		}
+		h := parseHeader(b)
+		if err := h.check(); err != nil {
+			return err
+		}
+		if _, err := c.br.Discard(headerLen); err != nil {
+			return readError(err)
+		}
+		left := h.length
+		if err := c.handle(h, &left); err != nil {
+			return err
+		}
+		if _, err := c.br.Discard(left + h.padding); err != nil {
+			return readError(midRecord(err))
+		}
+	}
+}
+
+// readError makes of a failed read what the requests learn as their cause.
+func readError(err error) error {
+	if err == nil || err == io.EOF {
+		return ErrConnClosed
+	}
+	return fmt.Errorf("%w: %w", ErrConnClosed, err)
+}
+
+func midRecord(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// handle deals with a record whose header was read; *left is how much of its content
+// it leaves unread.
+func (c *conn) handle(h recordHeader, left *int) error {
+	switch h.typ {
+	case typeBeginRequest:
+		content, err := c.content(left)
+		if err != nil {
+			return err
+		}
+		return c.begin(h.id, int(content[0])<<8|int(content[1]), content[2]&flagKeepConn != 0)
+	case typeGetValues:
+		content, err := c.content(left)
+		if err != nil {
+			return err
+		}
+		return c.getValues(content)
+	case typeAbortRequest, typeParams, typeStdin:
+		q := c.request(h.id)
+		if q == nil {
+			return nil // Section 3.3: ids of requests that are not open are ignored.
+		}
+		switch h.typ {
+		case typeAbortRequest:
+			c.abort(q)
+			return nil
+		case typeParams:
+			return c.readParams(q, left)
+		}
+		return c.readStdin(q, left)
+	case typeData:
+		return nil // The filter's; a responder gets none.
+	}
+	// Section 4.2, for types unknown here.
+	c.log().Warn("fcgi: record of unknown type ignored", "type", h.typ, "id", h.id)
+	return c.reply(appendRecord(nil, typeUnknownType, 0, []byte{h.typ, 0, 0, 0, 0, 0, 0, 0}))
+}
+
+// content reads a record's whole content.
+func (c *conn) content(left *int) ([]byte, error) {
+	b := make([]byte, *left)
+	*left = 0
+	if _, err := io.ReadFull(c.br, b); err != nil {
+		return nil, readError(midRecord(err))
+	}
+	return b, nil
+}
+
+// each passes the content on as it comes, in pieces that are valid during the call.
+func (c *conn) each(left *int, f func([]byte) error) error {
+	for *left > 0 {
+		if _, err := c.br.Peek(1); err != nil {
+			return readError(midRecord(err))
+		}
+		b, _ := c.br.Peek(min(*left, c.br.Buffered()))
+		if err := f(b); err != nil {
+			return err
+		}
+		*left -= len(b)
+		if _, err := c.br.Discard(len(b)); err != nil {
+			return readError(err)
+		}
+	}
+	return nil
+}
+
+func (c *conn) request(id uint16) *request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.requests[id]
+}
+
+func (c *conn) begin(id uint16, role int, keep bool) error {
+	c.mu.Lock()
+	if c.requests[id] != nil {
+		c.mu.Unlock()
+		return protocolErrorf("BEGIN_REQUEST for id %d, which is open", id)
+	}
+	q := newRequest(c, id, keep && !c.refusing)
+	refuse := c.closing || len(c.requests) >= maxRequests
+	c.requests[id] = q
+	c.mu.Unlock()
+	switch {
+	case role != roleResponder:
+		c.log().Warn("fcgi: request refused: only responders are served", "role", role)
+		c.endRequest(q, 0, statusUnknownRole)
+		q.cancel(nil)
+	case refuse:
+		c.endRequest(q, 0, statusOverloaded)
+		q.cancel(nil)
+	default:
+		c.pending++
+		c.limitRead(true)
+	}
+	return nil
+}
+
+// abort ends a request at the web server's wish: END_REQUEST is all it gets from now on
+// (section 5.4), whatever its handler still does.
+func (c *conn) abort(q *request) {
+	q.cut(ErrRequestAborted)
+	c.endRequest(q, 0, statusRequestComplete)
+	if !q.started {
+		c.paramsEnd()
+	}
+}
+
+// paramsEnd takes a request off those that are waited for.
+func (c *conn) paramsEnd() {
+	c.pending--
+	if c.pending == 0 {
+		c.limitRead(false)
+	}
+}
+
+func (c *conn) readParams(q *request, left *int) error {
+	if q.started {
+		if q.refused {
+			return nil // What follows too many params is skipped.
+		}
+		return protocolErrorf("PARAMS of request %d after their end", q.id)
+	}
+	if *left == 0 {
+		c.paramsEnd()
+		if err := q.prepare(); err != nil {
+			c.log().Warn("fcgi: request refused", "status", http.StatusBadRequest, "error", err)
+			q.start(problem(http.StatusBadRequest, err.Error()))
+			return nil
+		}
+		q.start(c.handler)
+		return nil
+	}
+	if limit := c.srv.maxParams(); len(q.params)+*left > limit {
+		q.params = nil
+		c.paramsEnd()
+		detail := fmt.Sprintf("The request's params are more than %d bytes; the limit is max_params.", limit)
+		c.log().Warn("fcgi: request refused", "status", http.StatusRequestHeaderFieldsTooLarge, "error", detail)
+		q.refused = true
+		q.start(problem(http.StatusRequestHeaderFieldsTooLarge, detail))
+		return nil
+	}
+	return c.each(left, func(b []byte) error {
+		q.params = append(q.params, b...)
+		return nil
+	})
+}
+
+func (c *conn) readStdin(q *request, left *int) error {
+	if !q.started {
+		c.paramsEnd()
+		q.params = nil
+		const detail = "STDIN came before the end of the params, expected an empty PARAMS record before it"
+		c.log().Warn("fcgi: request refused", "status", http.StatusBadRequest, "error", detail)
+		q.refused = true
+		q.start(problem(http.StatusBadRequest, detail))
+		return nil
+	}
+	if *left == 0 {
+		q.body.finish(io.EOF)
+		return nil
+	}
+	return c.each(left, func(b []byte) error {
+		if !q.body.write(b, func() bool { return hungUp(c.nc) }) {
+			return ErrConnClosed
+		}
+		return nil
+	})
+}
+
+// getValues answers GET_VALUES (section 4.1).
+func (c *conn) getValues(content []byte) error {
+	asked, err := parsePairs(content)
+	if err != nil {
+		return protocolErrorf("GET_VALUES: %v", err)
+	}
+	var values []byte
+	for name, value := range map[string]string{
+		"FCGI_MAX_CONNS":  fmt.Sprint(c.srv.MaxConns),
+		"FCGI_MAX_REQS":   fmt.Sprint(c.srv.MaxConns),
+		"FCGI_MPXS_CONNS": "1",
+	} {
+		if _, ok := asked[name]; ok && value != "0" {
+			values = appendPair(values, name, value)
+		}
+	}
+	return c.reply(appendRecord(nil, typeGetValuesResult, 0, values))
+}
+
+func problem(status int, detail string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { cgi.Problem(w, status, detail) })
+}
+
+// limitRead sets the time within which params must be complete, or takes it away.
+func (c *conn) limitRead(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lingering {
+		return
+	}
+	var t time.Time
+	if on {
+		limit := c.srv.paramsTimeout()
+		if c.refusing {
+			limit = min(limit, refuseTimeout)
+		}
+		t = time.Now().Add(limit)
+	}
+	_ = c.nc.SetReadDeadline(t)
+}
+
+// write sends rec as one. It blocks while another record is being written or the
+// web server takes nothing, until d comes or the connection ends. An error that left
+// rec sent in part, or is not about d, ends the connection.
+func (c *conn) write(rec []byte, d *deadline) error {
+	_, expired := d.get()
+	if isClosed(expired) {
+		return os.ErrDeadlineExceeded
+	}
+	select {
+	case c.writing <- struct{}{}:
+	case <-expired:
+		return os.ErrDeadlineExceeded
+	}
+	defer func() { <-c.writing }()
+	if err := c.claim(d); err != nil {
+		return err
+	}
+	n, err := c.nc.Write(rec)
+	c.mu.Lock()
+	c.writer = nil
+	c.mu.Unlock()
+	if err == nil {
+		return nil
+	}
+	if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.fail(writeError{err})
+	}
+	return err
+}
+
+// claim makes d the deadline of the connection's writes.
+func (c *conn) claim(d *deadline) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != nil {
+		return c.broken
+	}
+	c.writer = d
+	t, _ := d.get()
+	if !t.IsZero() || c.limited {
+		c.limited = !t.IsZero()
+		return c.nc.SetWriteDeadline(t)
+	}
+	return nil
+}
+
+// deadlineMoved applies a new deadline to the write that it is for, if that runs.
+func (c *conn) deadlineMoved(d *deadline, t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writer == d {
+		c.limited = !t.IsZero()
+		_ = c.nc.SetWriteDeadline(t)
+	}
+}
+
+// reply sends a record of the connection itself.
+func (c *conn) reply(rec []byte) error {
+	var d deadline
+	d.set(time.Now().Add(finishTimeout))
+	defer d.set(time.Time{})
+	if err := c.write(rec, &d); err != nil {
+		return writeError{err}
+	}
+	return nil
+}
+
+func (c *conn) isOnWire(q *request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return q.onWire
+}
+
+func (c *conn) isLingering() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lingering
+}
+
+// endRequest sends END_REQUEST, unless that was done or can't be, and ends the
+// connection after its last request. The id is free before the record is out.
+func (c *conn) endRequest(q *request, appStatus uint32, protocolStatus uint8) {
+	c.mu.Lock()
+	if !q.onWire {
+		c.mu.Unlock()
+		return
+	}
+	q.onWire = false
+	delete(c.requests, q.id)
+	c.closing = c.closing || !q.keep
+	c.mu.Unlock()
+	if err := c.reply(appendEndRequest(nil, q.id, appStatus, protocolStatus)); err != nil {
+		c.fail(err)
+		return
+	}
+	c.lingerIfIdle()
+}
+
+// lingerIfIdle ends the connection if it is closing and has no request: nothing
+// is sent any more, and the reader waits, bounded, for the web server to close it.
+func (c *conn) lingerIfIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing || len(c.requests) > 0 || c.lingering {
+		return
+	}
+	c.lingering = true
+	if hc, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		_ = hc.CloseWrite()
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+}
+
+// closeWhenIdle lets the open requests end, and then the connection.
+func (c *conn) closeWhenIdle() {
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
+	c.lingerIfIdle()
+}
+
+// fail ends the connection and all requests on it. The first cause holds.
+func (c *conn) fail(cause error) {
+	c.mu.Lock()
+	if c.broken == nil {
+		c.broken = cause
+	}
+	cause = c.broken
+	open := make([]*request, 0, len(c.requests))
+	for id, q := range c.requests {
+		q.onWire = false
+		open = append(open, q)
+		delete(c.requests, id)
+	}
+	c.closing = true
+	c.mu.Unlock()
+	_ = c.nc.Close()
+	for _, q := range open {
+		q.cut(cause)
+	}
+}

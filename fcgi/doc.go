@@ -1,0 +1,26 @@
+// Package fcgi serves HTTP handlers as a FastCGI responder whose requests and
+// responses stream, both at once, for as long as both sides like.
+//
+//	s := &fcgi.Server{Handler: h}
+//	err := s.Serve(listener) // until Shutdown or Close
+//
+// The package reads the web server's records itself, checks them, and gives each
+// request a call of net/http/fcgi.Serve of its own, which writes the response. What
+// net/http/fcgi alone does not do is done here:
+//
+//   - the handler starts when the params are complete, not at the first byte of the body;
+//   - the request's context is cancelled when the web server closes the connection,
+//     aborts the request or can't be written to; context.Cause says which;
+//   - http.ResponseController works: Flush also sends a header that stands alone,
+//     deadlines unblock a stuck Read or Write, full duplex is always on;
+//   - a panic ends one request, a malformed record one connection, a failed Accept
+//     nothing; what the handler left of the body delays nobody.
+//
+// Several requests may follow or overlap each other on one connection. They share
+// its reader: a handler that leaves its body unread holds up the bodies of the
+// others on that connection once [BodyBuffer] bytes wait (no web server that is
+// tested here overlaps requests).
+//
+// Not supported: the roles Authorizer and Filter, and STDERR of the handler; log
+// instead. The specification is at https://fastcgi-archives.github.io/.
+package fcgi
