@@ -14,6 +14,9 @@ import (
 // System is the configuration file that is looked for last.
 const System = "/etc/tandem/tandem.toml"
 
+// Script is the Source of a configuration that started the process by its #! line.
+const Script = "#! script"
+
 // Place is a configuration file and how it was found.
 type Place struct{ File, Source string }
 
@@ -53,7 +56,7 @@ func Find(p Process) (Place, error) {
 		return Place{p.Flag, "-c"}, nil
 	}
 	if s := p.script(); s != "" {
-		return Place{s, "#! script"}, nil
+		return Place{s, Script}, nil
 	}
 	if f := p.Getenv("TANDEM_CONFIG"); f != "" {
 		return Place{f, "TANDEM_CONFIG"}, nil

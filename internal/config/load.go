@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 )
@@ -64,6 +65,28 @@ func Load(at Place) (*Config, error) {
 		return nil, err
 	}
 	c.Source = at.Source
+	return c, nil
+}
+
+// FromArgs makes the configuration of a command line: one endpoint with app
+// and, for AppProgram, command. An empty app is AppProgram if there is a command.
+func FromArgs(app string, command []string) (*Config, error) {
+	c := Default()
+	c.Source = "command line"
+	e := NewEndpoint("")
+	e.App, e.Command = app, command
+	if app == "" && len(command) > 0 {
+		e.App = AppProgram
+	}
+	switch {
+	case e.App == AppProgram && len(command) == 0:
+		return nil, errors.New(`app "program" needs the program after --, such as: tandem serve --http :8080 -- bc -q`)
+	case e.App == AppEcho && len(command) > 0:
+		return nil, errors.New(`app "echo" runs no program; leave out either`)
+	case e.App != AppProgram && e.App != AppEcho:
+		return nil, fmt.Errorf("there is no app %q, expected one of %s, %s", e.App, AppEcho, AppProgram)
+	}
+	c.Endpoints = []*Endpoint{e}
 	return c, nil
 }
 
@@ -360,12 +383,31 @@ func (d *decoder) check(c *Config) {
 		}
 		d.resolve(e)
 	}
+	d.drain(c)
 	for _, l := range []*Listener{&c.HTTP, &c.FastCGI.Listener} {
 		for i, a := range l.Listen {
 			if p, ok := strings.CutPrefix(a, "unix:"); ok && !strings.HasPrefix(p, "@") {
 				l.Listen[i] = "unix:" + d.path(p)
 			}
 		}
+	}
+}
+
+// drain sees to it that programs are stopped before the process is: what it
+// would leave behind has nobody to stop it.
+func (d *decoder) drain(c *Config) {
+	_, given := d.given["drain"]
+	for _, e := range c.Endpoints {
+		need := e.StdinGrace + e.TermGrace
+		if e.App != AppProgram || c.Drain > need {
+			continue
+		}
+		if !given {
+			c.Drain = need + time.Second
+			continue
+		}
+		d.fail("drain", fmt.Errorf("%s would leave programs of [endpoint.%s] behind, whose stdin_grace and term_grace are %s together: make it longer",
+			showDuration(c.Drain), e.Name, showDuration(need)))
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 const full = `#!/usr/bin/tandem
 http = ["127.0.0.1:8080", "unix:http.sock"]
-drain = "3s"
+drain = "3m"
 
 [fastcgi]
 listen = "unix:/run/tandem/tandem.sock"
@@ -44,7 +44,7 @@ pass_env = "LANG"
 framing = "netstring"
 stderr = "both"
 stdin_grace = "100ms"
-term_grace = "1h30m"
+term_grace = "1m30s"
 max_message = "2 MiB"
 lines_buffer = 5000000
 heartbeat = "1s"
@@ -67,7 +67,7 @@ func TestParseFull(t *testing.T) {
 		Name: "chat", Path: "/chat", App: AppProgram,
 		Command: []string{"/etc/x/bin/chat", "-v", "tab\there"}, Dir: "/srv",
 		Env: map[string]string{"K": "V", "B": `a\b"c`}, PassEnv: []string{"LANG"},
-		Framing: "netstring", Stderr: "both", StdinGrace: 100 * time.Millisecond, TermGrace: 90 * time.Minute,
+		Framing: "netstring", Stderr: "both", StdinGrace: 100 * time.Millisecond, TermGrace: 90 * time.Second,
 		MaxMessage: 2 << 20, LinesBuffer: 5000000, Heartbeat: time.Second, MaxLife: 24 * time.Hour, MaxIdle: 5 * time.Minute,
 		Origins: []string{"https://example.org", "http://localhost:8080"},
 	}
@@ -83,7 +83,7 @@ func TestParseFull(t *testing.T) {
 	if c.FastCGI.Mode != 0o600 || c.FastCGI.Group != "www-data" || !c.FastCGI.Public || len(c.FastCGI.Allowed) != 2 {
 		t.Errorf("fastcgi: %+v", c.FastCGI)
 	}
-	if (c.Limits != Limits{1, 2, 3, 4, 5}) || (c.Log != Log{"debug", "json"}) || c.Drain != 3*time.Second {
+	if (c.Limits != Limits{1, 2, 3, 4, 5}) || (c.Log != Log{"debug", "json"}) || c.Drain != 3*time.Minute {
 		t.Errorf("limits %+v, log %+v, drain %v", c.Limits, c.Log, c.Drain)
 	}
 }
@@ -198,6 +198,7 @@ func TestParseErrors(t *testing.T) {
 		{"no command", "[endpoint.a]\n\napp = 'program'\n", []string{`t.toml:3: endpoint.a.app: …needs command`}},
 		{"echo with a command", echo + "command = 'cat'\n", []string{`t.toml:3: endpoint.a.command: only app = "program"`}},
 		{"buffer too small", echo + "lines_buffer = '1KiB'\n", []string{`t.toml:3: endpoint.a.lines_buffer: 1KiB can't hold one message of max_message = 1MiB`}},
+		{"drain too short", "drain = '2s'\n[endpoint.a]\ncommand='cat'\n", []string{`t.toml:1: drain: 2s would leave programs of [endpoint.a] behind…are 3s together`}},
 		{"no endpoint", "# nothing\n", []string{`t.toml: no endpoint: add [endpoint.NAME]`}},
 		{"both forms", "app = 'echo'\n" + echo, []string{`t.toml:1: app: an endpoint's key outside of`}},
 		{"all at once", "drian='1s'\n[limits]\nsessions='x'\n[endpoint.a]\napp='ehco'\n",
@@ -260,6 +261,39 @@ func TestLoadFileErrors(t *testing.T) {
 	c, err := Load(Place{write("good.toml", "app='echo'\n", 0o664), "-c"})
 	if err != nil || c.Source != "-c" || c.Endpoints[0].Name != "" {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// An unset drain follows the time that programs are given to stop.
+func TestDrainFollowsGraces(t *testing.T) {
+	c, err := Parse("t.toml", "command = 'cat'\nterm_grace = '1m'\n")
+	if err != nil || c.Drain != 62*time.Second {
+		t.Errorf("drain %v, %v; expected 1s + 1m + 1s", c.Drain, err)
+	}
+}
+
+func TestFromArgs(t *testing.T) {
+	for _, tt := range []struct {
+		app     string
+		command []string
+		want    string // the app, or a part of the error
+	}{
+		{"echo", nil, AppEcho},
+		{"", []string{"cat"}, AppProgram},
+		{"program", []string{"cat"}, AppProgram},
+		{"program", nil, "after --"},
+		{"echo", []string{"cat"}, "leave out either"},
+		{"ehco", nil, `no app "ehco"`},
+		{"", nil, "no app"},
+	} {
+		c, err := FromArgs(tt.app, tt.command)
+		if err != nil {
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%q %q: %v, expected %q", tt.app, tt.command, err, tt.want)
+			}
+		} else if c.Endpoints[0].App != tt.want {
+			t.Errorf("%q %q: %+v, expected %q", tt.app, tt.command, c.Endpoints[0], tt.want)
+		}
 	}
 }
 

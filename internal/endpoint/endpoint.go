@@ -128,12 +128,7 @@ func (rt *Router) paths() []string {
 	return l
 }
 
-// Problem is a handler that answers every request with an RFC 9457 body: what
-// is served where there is no configuration to serve by.
-func Problem(status int, detail string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem(w, status, detail) })
-}
-
+// problem answers with an RFC 9457 body.
 func problem(w http.ResponseWriter, status int, detail string) {
 	body, err := json.Marshal(struct {
 		Status int    `json:"status"`

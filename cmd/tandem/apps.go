@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"tandem/cgi"
+	"tandem/internal/config"
+	"tandem/internal/endpoint"
+	"tandem/program"
+	"tandem/session"
+)
+
+// apps makes the handlers of a configuration's endpoints. The limits are
+// shared by all of them.
+type apps struct {
+	config   *config.Config
+	log      *slog.Logger
+	sessions *session.Limits
+	children *program.Limiter
+}
+
+func newApps(c *config.Config, log *slog.Logger) *apps {
+	l := c.Limits
+	return &apps{
+		config:   c,
+		log:      log,
+		sessions: &session.Limits{Sessions: l.Sessions, PerUser: l.SessionsPerUser, PerAddr: l.SessionsPerAddress},
+		children: program.NewLimiter(l.Children, l.ChildrenPerUser),
+	}
+}
+
+// handler makes the handler of e. Errors are the configuration's.
+func (a *apps) handler(e *config.Endpoint) (*session.Handler, error) {
+	log := a.log
+	if e.Name != "" {
+		log = log.With("endpoint", e.Name)
+	}
+	var app session.App
+	switch e.App {
+	case config.AppEcho:
+		app = session.Echo
+	case config.AppProgram:
+		p, err := program.New(program.Options{
+			Command: e.Command, Dir: e.Dir, Env: environ(e.Env), PassEnv: e.PassEnv,
+			Framing: program.Framing(e.Framing), Stderr: program.Stderr(e.Stderr),
+			MaxMessage: e.MaxMessage, StdinGrace: none(e.StdinGrace), TermGrace: none(e.TermGrace),
+			Limiter: a.children,
+		})
+		if err != nil {
+			var oe *program.OptionError
+			if errors.As(err, &oe) {
+				err = a.config.Blame(e, oe.Key, errors.New(oe.Text))
+			}
+			return nil, err
+		}
+		app = p
+	}
+	return session.NewHandler(app, &session.Options{
+		Log: log, Limits: a.sessions, Origins: e.Origins,
+		MaxMessage: e.MaxMessage, LinesBuffer: e.LinesBuffer,
+		Heartbeat: e.Heartbeat, MaxIdle: e.MaxIdle, MaxLife: e.MaxLife,
+	}), nil
+}
+
+// all makes the handlers of all endpoints, or reports all that is wrong.
+func (a *apps) all() (http.Handler, []*session.Handler, error) {
+	var handlers []*session.Handler
+	var endpoints []endpoint.Endpoint
+	var errs []error
+	for _, e := range a.config.Endpoints {
+		h, err := a.handler(e)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		handlers = append(handlers, h)
+		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: h})
+	}
+	return endpoint.New(endpoints, a.log), handlers, errors.Join(errs...)
+}
+
+// one is all for a single request: only the endpoint that it is for is made,
+// so that a CGI program starts no slower for the others, nor fails for them.
+// made gets the handler that was made.
+func (a *apps) one(made func(*session.Handler)) http.Handler {
+	var endpoints []endpoint.Endpoint
+	for _, e := range a.config.Endpoints {
+		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: http.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request) {
+				h, err := a.handler(e)
+				if err != nil {
+					a.log.Error("configuration", "error", err)
+					cgi.Problem(w, http.StatusInternalServerError, "The configuration of this endpoint is wrong. The web server's error log says what to change.")
+					return
+				}
+				made(h)
+				h.ServeHTTP(w, r)
+			})})
+	}
+	return endpoint.New(endpoints, a.log)
+}
+
+// shutdown ends the sessions of all handlers at once and waits until their
+// apps are done, or ctx is.
+func shutdown(ctx context.Context, handlers []*session.Handler) error {
+	errs := make([]error, len(handlers))
+	var wg sync.WaitGroup
+	for i, h := range handlers {
+		wg.Go(func() { errs[i] = h.Shutdown(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func environ(m map[string]string) []string {
+	var l []string
+	for k, v := range m {
+		l = append(l, k+"="+v)
+	}
+	return l
+}
+
+// none is d for package program, where 0 stands for the default.
+func none(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}

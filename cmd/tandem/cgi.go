@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+
+	"tandem/cgi"
+	"tandem/internal/config"
+	"tandem/session"
+)
+
+// serveCGI serves the one request of a CGI process. It looks at no argument
+// beyond what config.Find does. What goes wrong is answered, since nobody sees an
+// exit status, and logged to stderr, which is the web server's error log.
+func serveCGI() int {
+	place := process("")
+	place.CGI = true
+	at, err := config.Find(place)
+	if errors.Is(err, config.ErrNotFound) {
+		log := newLog(config.Default().Log, os.Stderr)
+		log.Error(config.NotFound, "binary", place.Executable)
+		return answer(http.StatusServiceUnavailable, "Tandem has "+config.NotFound+".")
+	}
+	var c *config.Config
+	if err == nil {
+		c, err = config.Load(at)
+	}
+	if err != nil {
+		newLog(config.Default().Log, os.Stderr).Error("configuration", "error", err, "found", at.Source)
+		return answer(http.StatusInternalServerError, "Tandem's configuration is wrong. The web server's error log says where, and what to change.")
+	}
+	log := newLogFor(c)
+	var handlers []*session.Handler
+	err = cgi.Serve(newApps(c, log).one(func(h *session.Handler) { handlers = append(handlers, h) }), &cgi.Options{Log: log})
+
+	// The web server takes the exit for the end of the response: what the
+	// session has started goes first.
+	ctx, cancel := context.WithTimeout(context.Background(), c.Drain)
+	defer cancel()
+	if late := shutdown(ctx, handlers); late != nil {
+		log.Warn("ended before the session's app did: drain was too short for it", "drain", c.Drain)
+	}
+	if err != nil {
+		log.Error("CGI request", "error", err)
+		return 1
+	}
+	return 0
+}
+
+// answer serves the request with a problem body.
+func answer(status int, detail string) int {
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { cgi.Problem(w, status, detail) })
+	if err := cgi.Serve(h, nil); err != nil {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"tandem/fcgi"
+	"tandem/internal/config"
+	"tandem/internal/listen"
+	"tandem/session"
+)
+
+type serveCmd struct {
+	Config  string   `short:"c" placeholder:"FILE" help:"The configuration."`
+	HTTP    []string `name:"http" placeholder:"ADDRESS" help:"Serve HTTP here instead of where the configuration says: \":8080\" or \"unix:/path\"."`
+	FastCGI []string `name:"fastcgi" placeholder:"ADDRESS" help:"Serve FastCGI here instead of where the configuration says."`
+	App     string   `placeholder:"NAME" help:"Without a configuration: serve this app, \"echo\" or \"program\"."`
+	Program []string `arg:"" optional:"" help:"Without a configuration: after --, the program to run for each session, and its arguments."`
+}
+
+// configuration is the file's, or the one of the flags.
+func (cmd *serveCmd) configuration() (*config.Config, error) {
+	var c *config.Config
+	var err error
+	if cmd.App != "" || len(cmd.Program) > 0 {
+		if cmd.Config != "" {
+			return nil, exitWith(exitUsage, errors.New("either -c FILE, or --app and a program: the command line is then all of the configuration"))
+		}
+		program := cmd.Program
+		if len(program) > 0 {
+			// As a shell would find it, which programs of a file are not.
+			path, err := exec.LookPath(program[0])
+			if err == nil {
+				path, err = filepath.Abs(path)
+			}
+			if err != nil {
+				return nil, exitWith(exitUsage, err)
+			}
+			program = append([]string{path}, program[1:]...)
+		}
+		c, err = config.FromArgs(cmd.App, program)
+		err = exitWith(exitUsage, err)
+	} else {
+		c, err = load(cmd.Config)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(cmd.HTTP) > 0 {
+		c.HTTP.Listen = cmd.HTTP
+	}
+	if len(cmd.FastCGI) > 0 {
+		c.FastCGI.Listen = cmd.FastCGI
+	}
+	return c, nil
+}
+
+func (cmd *serveCmd) Run() error {
+	c, err := cmd.configuration()
+	if err != nil {
+		return err
+	}
+	log := newLogFor(c)
+	handler, sessions, err := newApps(c, log).all()
+	if err != nil {
+		return exitWith(exitConfig, err)
+	}
+	s := &server{config: c, log: log, sessions: sessions}
+	if err := s.listen(); err != nil {
+		return exitWith(exitListen, err)
+	}
+	return s.serve(handler)
+}
+
+// server is the serving process.
+type server struct {
+	config   *config.Config
+	log      *slog.Logger
+	sessions []*session.Handler
+
+	http, fastcgi []net.Listener
+	allowed       bool // FCGI_WEB_SERVER_ADDRS counts
+}
+
+// listen opens all sockets, or none. One that was passed to the process
+// replaces those of the configuration: a web server that starts several processes
+// on one socket would have them fight for the others.
+func (s *server) listen() (err error) {
+	defer func() {
+		if err != nil {
+			s.closeAll()
+		}
+	}()
+	passed, err := listen.Stdin()
+	if err != nil {
+		return err
+	}
+	if passed != nil {
+		s.fastcgi = append(s.fastcgi, passed)
+		s.allowed = true
+		return nil
+	}
+	if s.http, s.fastcgi, err = systemdSockets(); err != nil {
+		return err
+	}
+	open := func(to *[]net.Listener, table string, from config.Listener) error {
+		if len(*to) > 0 {
+			return nil
+		}
+		for _, address := range from.Listen {
+			l, err := listen.Listen(context.Background(), address, listen.Options{
+				Table: table, Public: from.Public, Mode: from.Mode, Group: from.Group,
+			})
+			if err != nil {
+				return err
+			}
+			*to = append(*to, l)
+		}
+		return nil
+	}
+	if err := open(&s.http, "http", s.config.HTTP); err != nil {
+		return err
+	}
+	if err := open(&s.fastcgi, "fastcgi", s.config.FastCGI.Listener); err != nil {
+		return err
+	}
+	if len(s.http)+len(s.fastcgi) == 0 {
+		return errors.New(`nowhere to listen: add http = "127.0.0.1:8080", or [fastcgi] listen = "unix:/path", or use --http or --fastcgi`)
+	}
+	return nil
+}
+
+func (s *server) closeAll() {
+	for _, l := range append(s.http, s.fastcgi...) {
+		l.Close()
+	}
+}
+
+// serve serves handler until a signal comes, or a listener fails.
+func (s *server) serve(handler http.Handler) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	// A log whose reader is gone must not end the process. (Not signal.Ignore:
+	// programs would inherit that.)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+
+	fs := &fcgi.Server{Handler: handler, Log: s.log, MaxConns: s.config.FastCGI.MaxConnections, Allowed: s.config.FastCGI.Allowed}
+	if list := os.Getenv("FCGI_WEB_SERVER_ADDRS"); s.allowed && list != "" {
+		allowed, err := fcgi.ParseAllowed(list)
+		if err != nil {
+			s.closeAll()
+			return exitWith(exitConfig, err)
+		}
+		fs.Allowed = allowed
+	}
+	hs := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, len(s.http)+len(s.fastcgi))
+	start := func(name string, serve func(net.Listener) error, on []net.Listener) {
+		for _, l := range on {
+			s.log.Info("serving", "interface", name, "address", address(l))
+			go func() {
+				if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+					failed <- fmt.Errorf("%s on %s: %w", name, address(l), err)
+				}
+			}()
+		}
+	}
+	start("fastcgi", fs.Serve, s.fastcgi)
+	start("http", hs.Serve, s.http)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	notify(s.log, daemon.SdNotifyReady)
+	go watchdog(ctx, s.log)
+
+	var failure error
+	for stop := false; !stop; {
+		select {
+		case failure = <-failed:
+			stop = true
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				s.log.Warn("SIGHUP: the configuration is read at start only; check it with tandem config check, then restart")
+				continue
+			}
+			s.log.Info("stopping", "signal", sig.String(), "drain", s.config.Drain)
+			stop = true
+		}
+	}
+	notify(s.log, daemon.SdNotifyStopping)
+	s.drain(hs, fs, signals)
+	return exitWith(exitListen, failure)
+}
+
+// drain stops accepting, ends all sessions and waits for them, at most as long
+// as configured, or until a second signal.
+func (s *server) drain(hs *http.Server, fs *fcgi.Server, signals <-chan os.Signal) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain)
+	defer cancel()
+	done := make(chan error, 3)
+	go func() { done <- fs.Shutdown(ctx) }()
+	go func() { done <- hs.Shutdown(ctx) }()
+	go func() { done <- shutdown(ctx, s.sessions) }()
+	var late error
+	for left := cap(done); left > 0; {
+		select {
+		case err := <-done:
+			late = errors.Join(late, err)
+			left--
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				s.log.Warn("stopping at once: a second signal came", "signal", sig.String())
+				os.Exit(128 + int(sig.(syscall.Signal)))
+			}
+		}
+	}
+	fs.Close()
+	hs.Close()
+	if late != nil {
+		s.log.Warn("stopped with sessions still open: drain was too short for them", "drain", s.config.Drain, "error", late)
+		return
+	}
+	s.log.Info("stopped")
+}
+
+// address is l's address as the configuration writes it.
+func address(l net.Listener) string {
+	if a := l.Addr(); a.Network() == "unix" {
+		return "unix:" + strings.TrimPrefix(a.String(), "unix:")
+	}
+	return l.Addr().String()
+}
