@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"tandem/session"
 	"tandem/session/frame"
 )
 
@@ -37,6 +38,13 @@ type conn interface {
 	Receive(context.Context) (frame.Message, error)
 	Send(context.Context, frame.Message) error
 	Close(code frame.Code, reason string) error
+}
+
+// Serve runs one child for s (session.App). It returns when s is to end: nil
+// for exit status 0, or where s ended first; a *session.CloseError otherwise.
+func (a *App) Serve(ctx context.Context, s *session.Session) error {
+	p := s.Peer()
+	return a.serve(ctx, s, &peer{user: p.User, addr: p.Addr, header: p.Header, vars: p.Vars})
 }
 
 // serve runs one child for s, and returns when it is gone: no process, no

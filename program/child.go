@@ -3,8 +3,10 @@ package program
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +24,13 @@ type child struct {
 	exited         chan struct{}
 }
 
+// keepInherited sees to it that the files which this process itself inherited (a web
+// server's, a shell's) don't go on to children. Files that Go opens never do.
+// On Linux before 5.11 the call fails, and such files do get there.
+var keepInherited = sync.OnceFunc(func() {
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+})
+
 // start runs the program, without a shell, with pipes as its fds 0 to 2 and in
 // a process group of its own, so that stopping it reaches what it started.
 //
@@ -30,6 +39,7 @@ type child struct {
 // Tandem that is killed closes the pipes, which is the end of input to every program
 // that reads; systemd's KillMode ends the rest.
 func start(path string, args []string, dir string, env []string) (*child, error) {
+	keepInherited()
 	var pipes [3][2]*os.File // reading and writing end, by the child's fd
 	closeAll := func() {
 		for _, p := range pipes {
