@@ -20,7 +20,7 @@ func writeApache(s *Server, l layout) (args, check []string, err error) {
 		}
 	}
 	if modules == "" {
-		return nil, nil, fmt.Errorf("servertest: no mod_proxy_fcgi.so in %v: apt-get install apache2", apacheModuleDirs)
+		return nil, nil, &MissingError{fmt.Sprintf("mod_proxy_fcgi.so in %v", apacheModuleDirs), "apache2"}
 	}
 	if err := s.install("apache/tandem-proxy-fcgi.conf", "apache/tandem-cgi.conf", "apache/tandem-fcgid.conf"); err != nil {
 		return nil, nil, err
@@ -38,7 +38,7 @@ func writeApache(s *Server, l layout) (args, check []string, err error) {
 	}
 	if s.config.Binary != "" {
 		if _, err := os.Stat(filepath.Join(modules, "mod_fcgid.so")); err != nil {
-			return nil, nil, fmt.Errorf("servertest: no mod_fcgid.so in %s: apt-get install libapache2-mod-fcgid", modules)
+			return nil, nil, &MissingError{"mod_fcgid.so in " + modules, "libapache2-mod-fcgid"}
 		}
 		load = append(load, "fcgid")
 	}

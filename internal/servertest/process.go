@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -27,6 +28,7 @@ type Process struct {
 	output string
 	done   chan struct{}
 	err    error // valid once done is closed
+	sweep  sync.Once
 }
 
 // stopGrace is how long a program may take to end after SIGTERM.
@@ -81,6 +83,9 @@ func (p *Process) Err() error {
 	return p.err
 }
 
+// LogFile is where the program prints to.
+func (p *Process) LogFile() string { return p.output }
+
 // Log is what the program printed so far.
 func (p *Process) Log() string { return readLogs(p.output) }
 
@@ -105,7 +110,8 @@ func (p *Process) Stop() error {
 		p.Kill()
 		return fmt.Errorf("still running %v after SIGTERM, killed", stopGrace)
 	}
-	syscall.Kill(-p.Pid(), syscall.SIGKILL)
+	// Once: the group's number may belong to others later.
+	p.sweep.Do(func() { syscall.Kill(-p.Pid(), syscall.SIGKILL) })
 	var exit *exec.ExitError
 	if errors.As(p.err, &exit) {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() != syscall.SIGTERM && status.Signal() != syscall.SIGKILL {

@@ -137,10 +137,10 @@ func Start(t testing.TB, kind Kind, c Config) *Server {
 // Run starts a server and returns once it answers. The caller must Stop it. ctx
 // bounds the start alone.
 func Run(ctx context.Context, kind Kind, c Config) (*Server, error) {
-	flavour, ok := flavours[kind]
-	if !ok {
-		return nil, fmt.Errorf("servertest: %q is no web server; there are nginx, apache, lighttpd", kind)
+	if err := Installed(kind); err != nil {
+		return nil, err
 	}
+	flavour := flavours[kind]
 	binary, err := flavour.find()
 	if err != nil {
 		return nil, err
@@ -185,6 +185,29 @@ var flavours = map[Kind]*flavour{
 	Lighttpd: {[]string{"lighttpd"}, "lighttpd", nil, writeLighttpd},
 }
 
+// Known tells whether there is such a server.
+func (k Kind) Known() bool { return flavours[k] != nil }
+
+// MissingError says that something isn't installed.
+type MissingError struct {
+	What     string // what was looked for
+	Packages string // what brings it, by Debian's names
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("servertest: no %s on this machine; install it: apt-get install %s", e.What, e.Packages)
+}
+
+// Installed returns a *[MissingError] if the server can't run here.
+func Installed(k Kind) error {
+	f := flavours[k]
+	if f == nil {
+		return fmt.Errorf("servertest: %q is no web server; there are nginx, apache, lighttpd", k)
+	}
+	_, err := f.find()
+	return err
+}
+
 // find looks where distributions put servers, too: sbin is in no user's PATH.
 func (f *flavour) find() (string, error) {
 	dirs := append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -196,7 +219,7 @@ func (f *flavour) find() (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("servertest: no %s on this machine: apt-get install %s", f.commands[0], f.packages)
+	return "", &MissingError{f.commands[0], f.packages}
 }
 
 func run(ctx context.Context, kind Kind, f *flavour, binary string, c Config) (_ *Server, err error) {
@@ -325,6 +348,9 @@ func (s *Server) Stop() error {
 	}
 	return errors.Join(err, os.RemoveAll(s.Dir))
 }
+
+// Done is closed when the server has ended.
+func (s *Server) Done() <-chan struct{} { return s.proc.Done() }
 
 // Kill ends the server without giving it a chance to tidy up (SIGKILL to it and its
 // workers).

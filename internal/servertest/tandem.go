@@ -1,7 +1,6 @@
 package servertest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +21,7 @@ var build struct {
 }
 
 // Binary is the path of the tandem program, built from the working tree once per
-// test process. Main, or [Cleanup], removes it.
+// test process. [Cleanup] removes it.
 func Binary(t testing.TB) string {
 	t.Helper()
 	build.once.Do(func() { build.path, build.err = Build("") })
@@ -56,7 +55,7 @@ func Build(root string) (string, error) {
 	return path, nil
 }
 
-// Cleanup removes what [Binary] built. Call it at the end of a TestMain.
+// Cleanup removes what [Binary] built. A TestMain calls it after m.Run.
 func Cleanup() {
 	if build.path != "" {
 		os.RemoveAll(filepath.Dir(build.path))
@@ -80,16 +79,36 @@ listen = "unix:$SOCKET"
 mode = "0666"
 `
 
-// StartTandem starts "tandem serve" with this TOML text, waits until it listens,
-// and ends it with the test, which fails if it doesn't end in time with status 0.
-//
-// In the text $SOCKET stands for a path, $HTTP for an address with a port that was
-// free, $DIR for the temporary folder, $ROOT for the repository. A text that has neither
-// $SOCKET nor $HTTP gets both listeners put in front of it, so it must start with a
-// table.
+// Serve says how to start "tandem serve".
+type Serve struct {
+	// TOML is the configuration. In it $SOCKET stands for a path, $HTTP for an
+	// address on 127.0.0.1, $DIR for the temporary folder, $ROOT for the repository. A
+	// text that has neither $SOCKET nor $HTTP gets both listeners put in front of
+	// it, so it must start with a table.
+	TOML string
+	// Binary is tandem's path.
+	Binary string
+	// Port is the port of $HTTP; 0 takes a free one.
+	Port int
+	// Env is beside the environment of this process.
+	Env []string
+}
+
+// StartTandem starts "tandem serve" with this TOML text (see [Serve]), waits until it
+// listens, and ends it with the test, which fails if it doesn't end in time with
+// status 0.
 func StartTandem(t testing.TB, toml string) *Tandem {
 	t.Helper()
-	td, err := RunTandem(context.Background(), Binary(t), toml)
+	return StartServe(t, Serve{TOML: toml})
+}
+
+// StartServe is [StartTandem] with all options. The binary is [Binary] if none is named.
+func StartServe(t testing.TB, s Serve) *Tandem {
+	t.Helper()
+	if s.Binary == "" {
+		s.Binary = Binary(t)
+	}
+	td, err := s.Run(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,23 +123,23 @@ func StartTandem(t testing.TB, toml string) *Tandem {
 	return td
 }
 
-// RunTandem is [StartTandem] without a test: the caller must Stop it. ctx bounds the
-// start alone.
-func RunTandem(ctx context.Context, binary, toml string) (*Tandem, error) {
-	if !strings.Contains(toml, "$SOCKET") && !strings.Contains(toml, "$HTTP") {
-		toml = tandemListeners + toml
+// Run starts tandem and returns once it listens. The caller must Stop it. ctx
+// bounds the start alone.
+func (s Serve) Run(ctx context.Context) (*Tandem, error) {
+	if !strings.Contains(s.TOML, "$SOCKET") && !strings.Contains(s.TOML, "$HTTP") {
+		s.TOML = tandemListeners + s.TOML
 	}
 	for attempt := 1; ; attempt++ {
-		td, err := runTandem(ctx, binary, toml)
+		td, err := s.run(ctx)
 		var taken *portTakenError
-		if errors.As(err, &taken) && attempt < 5 {
+		if errors.As(err, &taken) && s.Port == 0 && attempt < 5 {
 			continue
 		}
 		return td, err
 	}
 }
 
-func runTandem(ctx context.Context, binary, toml string) (_ *Tandem, err error) {
+func (s Serve) run(ctx context.Context) (_ *Tandem, err error) {
 	td := &Tandem{}
 	if td.Dir, err = makeDir("serve"); err != nil {
 		return nil, err
@@ -130,30 +149,34 @@ func runTandem(ctx context.Context, binary, toml string) (_ *Tandem, err error) 
 			os.RemoveAll(td.Dir)
 		}
 	}()
-	port, err := FreePort()
-	if err != nil {
-		return nil, err
+	if s.Port == 0 {
+		if s.Port, err = FreePort(); err != nil {
+			return nil, err
+		}
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
+	address := fmt.Sprintf("127.0.0.1:%d", s.Port)
 	socket := filepath.Join(td.Dir, "tandem.sock")
-	if strings.Contains(toml, "$SOCKET") {
+	if strings.Contains(s.TOML, "$SOCKET") {
 		td.Socket = socket
 	}
-	if strings.Contains(toml, "$HTTP") {
+	if strings.Contains(s.TOML, "$HTTP") {
 		td.HTTP = "http://" + address
 	}
-	root, err := Root()
-	if err != nil && strings.Contains(toml, "$ROOT") {
-		return nil, err
+	root := ""
+	if strings.Contains(s.TOML, "$ROOT") {
+		if root, err = Root(); err != nil {
+			return nil, err
+		}
 	}
-	toml = strings.NewReplacer("$SOCKET", socket, "$HTTP", address, "$DIR", td.Dir, "$ROOT", root).Replace(toml)
+	toml := strings.NewReplacer("$SOCKET", socket, "$HTTP", address, "$DIR", td.Dir, "$ROOT", root).Replace(s.TOML)
 	td.Config = filepath.Join(td.Dir, "tandem.toml")
 	if err := os.WriteFile(td.Config, []byte(toml), 0o644); err != nil {
 		return nil, err
 	}
 	td.Process, err = StartProcess(Command{
-		Args:   []string{binary, "serve", "-c", td.Config},
+		Args:   []string{s.Binary, "serve", "-c", td.Config},
 		Dir:    td.Dir,
+		Env:    s.Env,
 		Output: filepath.Join(td.Dir, "tandem.log"),
 	})
 	if err != nil {
@@ -175,7 +198,7 @@ func runTandem(ctx context.Context, binary, toml string) (_ *Tandem, err error) 
 	if err := poll(ctx, td.Process, "tandem serve", ready); err != nil {
 		td.Process.Stop()
 		err = fmt.Errorf("%w; its log:\n%s\nits configuration:\n%s", err, td.Log(), toml)
-		if bytes.Contains([]byte(td.Log()), []byte("address already in use")) {
+		if strings.Contains(td.Log(), "address already in use") {
 			err = &portTakenError{err}
 		}
 		return nil, err
