@@ -2,7 +2,6 @@ package program
 
 import (
 	"maps"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -12,7 +11,7 @@ import (
 // other end: a copy of session.Peer's fields, so that tests need no session.
 type peer struct {
 	user, addr string
-	header     http.Header
+	header     map[string][]string
 	vars       map[string]string
 }
 
