@@ -49,8 +49,11 @@ func TestServeSession(t *testing.T) {
 	if got := post(t, endpoint(t, Options{Command: []string{"bc", "-q"}}), "text/plain", "6*7\n"); got != "42\n" {
 		t.Errorf("bc answered %q", got)
 	}
-	if got := post(t, endpoint(t, Options{Command: []string{"cat"}}), "text/plain", "a\n\nb\r\n\xff"); got != "a\n\nb\r\n\xff\n" {
+	if got := post(t, endpoint(t, Options{Command: []string{"cat"}}), "text/plain", "a\n\nb\r\nlast"); got != "a\n\nb\r\nlast\n" {
 		t.Errorf("cat answered %q", got)
+	}
+	if got := post(t, endpoint(t, roleOptions("print bytes \xff\n")), "text/plain", ""); got != "bytes \xff\n" {
+		t.Errorf("output that is not UTF-8 came as %q", got)
 	}
 	got := post(t, endpoint(t, roleOptions("environ")), "text/plain", "")
 	for _, want := range []string{"REQUEST_METHOD=POST\n", "GATEWAY_INTERFACE=CGI/1.1\n", "REMOTE_ADDR=127.0.0.1\n", "TANDEM_SESSION="} {
@@ -58,7 +61,7 @@ func TestServeSession(t *testing.T) {
 			t.Errorf("the environment has no %q:\n%s", want, got)
 		}
 	}
-	got = post(t, endpoint(t, roleOptions("exit 3")), "application/x-ndjson", `{"type":"open","version":1}`+"\n"+`{"type":"end","seq":0}`+"\n")
+	got = post(t, endpoint(t, roleOptions("exit 3")), "application/x-ndjson", `{"type":"open","version":1,"window":65536,"messages":64}`+"\n"+`{"type":"end","seq":0}`+"\n")
 	if !strings.Contains(got, `"code":4000`) || !strings.Contains(got, "exit status 3") {
 		t.Errorf("exit status 3 is told as %s", got)
 	}
