@@ -1,0 +1,231 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// The pulse: how long a body may be silent. Fast while messages flow, then
+// slower and slower (docs/protocol.md, "pulse").
+const (
+	pulseFast  = 20 * time.Millisecond
+	pulseSlow  = 250 * time.Millisecond
+	pulseAwake = time.Second // so long after a message pulses stay fast
+)
+
+// errAbandoned is what net/http reads from a body once the session is over. It
+// has it close the connection, which an end of the body would not: a client
+// must not half-close, web servers take that for an abort.
+var errAbandoned = errors.New("client: the session is over")
+
+// body is the request's body, read by net/http, and the flow.Carrier that the
+// link writes to. A Write returns once net/http has taken all of it; so a peer
+// that doesn't read holds up the link's writer, and nothing else.
+//
+// A pulsing body breaks its silence by itself, with an empty frame.
+type body struct {
+	empty []byte // the empty frame in this codec
+
+	mu      sync.Mutex
+	rest    int64 // bytes that the declared length still allows; -1: no limit
+	length  int64 // the declared length, or -1
+	pending []byte
+	first   []byte // the open frame: written before anybody reads
+	over    bool
+
+	pulsing  bool
+	interval time.Duration // until the next pulse
+	active   time.Time     // when a message last passed, either way
+
+	wake     chan struct{} // there is something for Read to look at
+	taken    chan struct{} // pending has been read
+	begun    chan struct{} // closed at the first Read: the connection is up
+	beginOne sync.Once
+	ended    chan struct{} // closed when over
+	finished chan struct{} // closed when the link writes no more
+}
+
+func newBody(length int64, empty []byte) *body {
+	return &body{
+		empty:    empty,
+		rest:     length,
+		length:   length,
+		interval: pulseFast,
+		wake:     make(chan struct{}, 1),
+		taken:    make(chan struct{}, 1),
+		begun:    make(chan struct{}),
+		ended:    make(chan struct{}),
+		finished: make(chan struct{}),
+	}
+}
+
+// Write hands p to net/http. The first write, of the open frame, is kept until
+// the connection is up. What is written later waits, so the link collects in the
+// meantime and the next write is larger.
+func (b *body) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	switch {
+	case b.over:
+		b.mu.Unlock()
+		return 0, errAbandoned
+	case b.length >= 0 && int64(len(p)+len(b.first)) > b.rest:
+		b.mu.Unlock()
+		return 0, fmt.Errorf("the %d bytes that the web server allows for a request's body are used up, raise its limit on the size of requests", b.length)
+	case b.first == nil:
+		b.first = append([]byte{}, p...)
+		b.mu.Unlock()
+		b.poke()
+		return len(p), nil
+	}
+	b.pending = p
+	b.mu.Unlock()
+	b.poke()
+	select {
+	case <-b.taken:
+		return len(p), nil
+	case <-b.ended:
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.pending) == 0 {
+		return len(p), nil
+	}
+	n := len(p) - len(b.pending)
+	b.pending = nil // it is the caller's again
+	return n, errAbandoned
+}
+
+// Flush has nothing to do: net/http sends on what each Read returns.
+func (b *body) Flush() error { return nil }
+
+// Finished is the link's last word here. The body stays open until the response
+// has ended, for what the server still has to say, and for the pulses that
+// bring it.
+func (b *body) Finished() { close(b.finished) }
+
+// Abort has a running Write return. A frame may have left in part, so nothing
+// may follow it.
+func (b *body) Abort() { b.end() }
+
+// Close is net/http's: it needs no more of the body, because the connection
+// failed or the response has ended. Which of the two the reader of the response
+// finds out, and ends the body; a Write that failed here would be quicker, and
+// hide a close frame that is just coming in.
+func (b *body) Close() error { return nil }
+
+// end has the body carry no more.
+func (b *body) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.over {
+		b.over = true
+		close(b.ended)
+	}
+}
+
+func (b *body) poke() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pulse turns the pulse on.
+func (b *body) pulse() {
+	b.mu.Lock()
+	b.pulsing = true
+	b.mu.Unlock()
+	b.poke()
+}
+
+// message tells that a message passed. One that came in is followed by a pulse
+// at once, for the next one that waits for it.
+func (b *body) message(sent bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.pulsing {
+		return
+	}
+	b.active = time.Now()
+	b.interval = pulseFast
+	if !sent {
+		b.interval = 0
+		b.poke()
+	}
+}
+
+// Read gives net/http what the link writes, as soon as it is there.
+func (b *body) Read(p []byte) (int, error) {
+	b.beginOne.Do(func() { close(b.begun) })
+	var timer *time.Timer
+	for {
+		var pulse <-chan time.Time
+		b.mu.Lock()
+		if b.over {
+			b.mu.Unlock()
+			return 0, errAbandoned
+		}
+		if n := b.take(p); n > 0 {
+			b.mu.Unlock()
+			return n, nil
+		}
+		if b.pulsing {
+			if timer == nil {
+				timer = time.NewTimer(b.interval)
+				defer timer.Stop()
+			} else {
+				timer.Reset(b.interval)
+			}
+			pulse = timer.C
+		}
+		b.mu.Unlock()
+		select {
+		case <-b.wake:
+		case <-b.ended:
+		case <-pulse:
+			if n := b.beat(p); n > 0 {
+				return n, nil
+			}
+		}
+	}
+}
+
+// take moves what was written to p. b.mu is held.
+func (b *body) take(p []byte) int {
+	from := &b.pending
+	if len(b.first) > 0 {
+		from = &b.first
+	}
+	n := copy(p, *from)
+	*from = (*from)[n:]
+	if b.rest >= 0 {
+		b.rest -= int64(n)
+	}
+	if n > 0 && from == &b.pending && len(b.pending) == 0 {
+		b.taken <- struct{}{}
+	}
+	return n
+}
+
+// beat is one pulse, unless something was written meanwhile.
+func (b *body) beat(p []byte) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.pending)+len(b.first) > 0 || b.over || b.rest >= 0 && b.rest < int64(len(b.empty)) {
+		return 0
+	}
+	if time.Since(b.active) < pulseAwake {
+		b.interval = pulseFast
+	} else {
+		b.interval = min(b.interval*2, pulseSlow)
+	}
+	if b.rest >= 0 {
+		b.rest -= int64(len(b.empty))
+	}
+	return copy(p, b.empty)
+}
+
+var _ io.ReadCloser = (*body)(nil)

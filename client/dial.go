@@ -1,0 +1,307 @@
+package client
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"tandem/session/flow"
+	"tandem/session/frame"
+)
+
+// lengths are the declared lengths to try: each far beyond what will be sent,
+// for servers and proxies that pass a body on only if they know its length, and
+// smaller ones for those that hold the value against a limit (413).
+var lengths = []int64{1 << 40, 1 << 30, 1 << 20}
+
+// Dial opens a session at the endpoint rawURL, and returns once the program has
+// been started. o may be nil. ctx bounds the dialling, not the session.
+//
+// An answer that is not a session is an *HTTPError, and a server that does not
+// let messages through both ways a *NoTransportError. A session that ends while
+// it is opened is a *frame.CloseError.
+func Dial(ctx context.Context, rawURL string, o *Options) (*Conn, error) {
+	options, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	d := dialer{options: options}
+	if d.url, err = parseURL(rawURL); err != nil {
+		return nil, err
+	}
+	d.codec, _ = frame.ByName(options.Codec)
+	if d.empty, err = d.codec.Append(nil, &frame.Frame{Type: frame.TypeEmpty}); err != nil {
+		return nil, err
+	}
+	return d.dial(ctx)
+}
+
+func parseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("client: expected an address such as https://www.example.org/tandem, got %q", u.Redacted())
+	}
+	u.Fragment, u.RawFragment = "", ""
+	return u, nil
+}
+
+// dialer is one Dial.
+type dialer struct {
+	options  Options
+	url      *url.URL
+	codec    frame.Codec
+	empty    []byte // the empty frame
+	software string // the web server, once known
+}
+
+// A rung is a way to open a session.
+type rung struct {
+	transport string
+	chunked   bool // else the length is declared
+}
+
+// rungs are the ways to try, best first, for transports that are. Single begins
+// with a declared length, which more servers and proxies pass on (SERVERS.md);
+// pulse with chunks, each of which has Apache hand on a record.
+func rungs(transports []string) (r []rung) {
+	for _, t := range transports {
+		switch t {
+		case Single:
+			r = append(r, rung{Single, false}, rung{Single, true})
+		case Pulse:
+			r = append(r, rung{Pulse, true}, rung{Pulse, false})
+		}
+	}
+	return r
+}
+
+func (d *dialer) dial(ctx context.Context) (*Conn, error) {
+	transports := []string{d.options.Transport}
+	if d.options.Transport == "" {
+		known, err := d.describe(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if transports = []string{Single, Pulse}; known != nil {
+			transports = known
+		}
+	}
+	failed := &NoTransportError{URL: d.url.Redacted()}
+	for _, r := range rungs(transports) {
+		c, err := d.climb(ctx, r, failed)
+		if c != nil || err != nil {
+			return c, err
+		}
+	}
+	failed.Software = d.software
+	failed.Hint = hint(d.software)
+	return nil, failed
+}
+
+// climb tries one way. Neither a Conn nor an error: try the next one, failed
+// holds what was wrong with this one.
+func (d *dialer) climb(ctx context.Context, r rung, failed *NoTransportError) (*Conn, error) {
+	tries := lengths
+	if r.chunked {
+		tries = []int64{-1}
+	}
+	for _, length := range tries {
+		c, err := d.open(ctx, r.transport, length)
+		if err == nil {
+			return c, nil
+		}
+		if ctx.Err() != nil || !d.nextMayWork(err) {
+			return nil, err
+		}
+		failed.Attempts = append(failed.Attempts, Attempt{r.transport, Path{Declared: length}.Body(), err})
+		var answer *HTTPError
+		if !errors.As(err, &answer) || answer.Status != http.StatusRequestEntityTooLarge {
+			break // a smaller length is no better
+		}
+	}
+	return nil, nil
+}
+
+// errHeldBack: the connection is up, and no session opens on it.
+var errHeldBack = errors.New("the session did not open in time")
+
+// nextMayWork tells whether err says something of the way that was tried, and
+// not of the endpoint. With the transport given, the program may have started
+// with the first request, so only a refusal by the web server counts.
+func (d *dialer) nextMayWork(err error) bool {
+	var answer *HTTPError
+	if errors.As(err, &answer) {
+		if d.software == "" {
+			d.software = answer.Server
+		}
+		switch answer.Status {
+		case http.StatusLengthRequired, http.StatusRequestEntityTooLarge, http.StatusNotImplemented:
+			return true
+		case http.StatusRequestTimeout, http.StatusBadGateway, http.StatusGatewayTimeout:
+			return d.options.Transport == ""
+		}
+		return false
+	}
+	var over *frame.CloseError
+	if errors.As(err, &over) && over.Code != frame.CodeHeartbeat {
+		return false
+	}
+	return d.options.Transport == ""
+}
+
+// open sends one request and waits until it is a session.
+func (d *dialer) open(ctx context.Context, transport string, length int64) (*Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	own, cancel := context.WithCancelCause(context.Background())
+	c := &Conn{
+		body:   newBody(length, d.empty),
+		codec:  d.codec,
+		cancel: cancel,
+		done:   make(chan struct{}),
+		opened: make(chan struct{}),
+		path:   Path{Transport: transport, Codec: d.codec.Name(), Declared: length},
+	}
+	req := d.request(own, http.MethodPost, d.codec.MediaType())
+	req.Body, req.ContentLength = c.body, length
+	req.Header.Set("Content-Type", d.codec.MediaType())
+	req.Header.Set("Incremental", "?1")
+	req.Header.Set("Tandem-Transport", transport)
+
+	hold := d.options.Transport == ""
+	c.link = flow.New(flow.Config{
+		MaxMessage: d.options.MaxMessage,
+		Window:     d.options.Window,
+		Messages:   d.options.Messages,
+		Heartbeat:  d.options.Heartbeat,
+		Trace:      c.trace(d.options.Trace),
+		Terminated: c.terminated,
+	})
+	if transport == Pulse {
+		c.body.pulse()
+	}
+	c.link.Attach(c.body, d.codec, flow.Streaming, &frame.Frame{
+		Type:       frame.TypeOpen,
+		Version:    frame.Version,
+		Transport:  transport,
+		Heartbeat:  uint64(d.options.Heartbeat / time.Millisecond),
+		Window:     d.options.Window,
+		Messages:   d.options.Messages,
+		MaxMessage: uint64(d.options.MaxMessage),
+		Hold:       hold,
+	})
+	go c.carry(own, d.options.roundTripper(), req)
+
+	if err := d.await(ctx, c, hold); err != nil {
+		c.CloseNow()
+		return nil, err
+	}
+	return c, nil
+}
+
+// trace calls the user's trace, and tells a pulsing body of messages.
+func (c *Conn) trace(user func(bool, *frame.Frame)) func(bool, *frame.Frame) {
+	return func(sent bool, f *frame.Frame) {
+		if f.Type == frame.TypeMessage {
+			c.body.message(sent)
+		}
+		if user != nil {
+			user(sent, f)
+		}
+	}
+}
+
+// await waits until c's session is open and, where it holds the program, that
+// both directions stream: the pong answers a ping that came while the body was
+// open. Then the program is started.
+func (d *dialer) await(ctx context.Context, c *Conn, hold bool) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	select { // connecting has time-outs of its own
+	case <-c.body.begun:
+	case <-c.done:
+		return c.refused()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	late := time.AfterFunc(d.options.OpenTimeout, func() {
+		cancel(fmt.Errorf("%w (%v): expected the server's open frame while the request's body is open", errHeldBack, d.options.OpenTimeout))
+	})
+	defer late.Stop()
+	select {
+	case <-c.opened:
+	case <-c.done:
+		return c.refused()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if !hold {
+		return nil
+	}
+	if _, err := c.link.Ping(ctx); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	c.link.Start()
+	return nil
+}
+
+// refused is why the request is over before it was a session.
+func (c *Conn) refused() error {
+	select {
+	case <-c.opened:
+		return c.link.Err()
+	default:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var over *frame.CloseError
+	var answer *HTTPError
+	if errors.As(c.fail, &over) || errors.As(c.fail, &answer) {
+		return c.fail
+	}
+	return fmt.Errorf("client: no session opened: %w", c.fail)
+}
+
+// request makes a request without a body.
+func (d *dialer) request(ctx context.Context, method, accept string) *http.Request {
+	u := *d.url
+	u.User = nil
+	req := (&http.Request{Method: method, URL: &u, Host: u.Host, Header: d.options.Header.Clone()}).WithContext(ctx)
+	if req.Header == nil {
+		req.Header = make(http.Header)
+	}
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
+	}
+	if d.url.User != nil && req.Header.Get("Authorization") == "" {
+		password, _ := d.url.User.Password()
+		req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(d.url.User.Username()+":"+password)))
+	}
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", "tandem")
+	}
+	req.Header.Set("Accept", accept)
+	req.Header.Set("Accept-Encoding", "identity") // a compressor holds messages back
+	return req
+}
+
+// supported keeps the transports that this client has.
+func supported(transports []string) []string {
+	return slices.DeleteFunc(slices.Clone(transports), func(t string) bool {
+		t = strings.TrimSpace(t)
+		return t != Single && t != Pulse
+	})
+}
