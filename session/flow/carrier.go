@@ -133,10 +133,7 @@ func (l *Link) write() {
 			}
 			l.mu.Lock()
 			if err != nil {
-				if l.err == nil {
-					l.lostLocked("the transport was lost: " + err.Error())
-				}
-				a.fail(err)
+				a.writeFailed(err)
 				break
 			}
 			l.lastOut = time.Now()
@@ -251,6 +248,16 @@ func (a *attach) lastWords(linger time.Duration) {
 		}
 		a.fail(context.DeadlineExceeded)
 	})
+}
+
+// writeFailed: the peer takes no more. What it said last, a close perhaps, may
+// still be on its way to us, so the session is lost only when the reader has had
+// its time.
+func (a *attach) writeFailed(err error) {
+	a.fail(err)
+	if a.link.err == nil {
+		time.AfterFunc(lossGrace, func() { a.link.Lost("writing to the peer failed: " + err.Error()) })
+	}
 }
 
 // fail has the carrier take no more writes. l.mu is held.

@@ -45,10 +45,11 @@ type Config struct {
 	Terminated func(*frame.CloseError)
 }
 
-// Times of the end: how long the last frames may take to leave.
+// Times of the end: how long the last frames may take to leave, and to come.
 const (
-	closeLinger  = time.Second      // after a termination by the peer or for a violation
-	finishLinger = 30 * time.Second // after this end was done: without any progress
+	lossGrace    = 500 * time.Millisecond // after a write failed
+	closeLinger  = time.Second            // after a termination by the peer or for a violation
+	finishLinger = 30 * time.Second       // after this end was done: without any progress
 )
 
 // A Link is one end of a session.

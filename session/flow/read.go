@@ -68,8 +68,8 @@ func (rd *reader) take(p []byte) (used int) {
 	l.lastIn = time.Now()
 	if a := l.carrier; a != nil && a.pulse == Pulsed {
 		a.credit = true
-		defer l.kick()
 	}
+	defer l.kick() // for the credit, a pong, or an ack of half a window
 	var f frame.Frame
 	for used < len(p) {
 		if l.err != nil {
@@ -137,7 +137,6 @@ func (rd *reader) handle(f *frame.Frame) error {
 		return l.acked(f)
 	case frame.TypePing:
 		l.control(frame.Frame{Type: frame.TypePong, Nonce: f.Nonce})
-		l.kick()
 	case frame.TypePong:
 		if c, ok := l.pings[f.Nonce]; ok {
 			close(c)

@@ -1,0 +1,609 @@
+package flow_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"tandem/session/flow"
+	"tandem/session/frame"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pipe is a carrier whose other end is an io.Reader.
+type pipe struct {
+	*io.PipeWriter
+	in interface{ Close() error } // what the same end reads
+}
+
+func (p pipe) Flush() error { return nil }
+func (p pipe) Finished()    { p.PipeWriter.Close(); p.in.Close() }
+func (p pipe) Abort()       { p.PipeWriter.CloseWithError(io.ErrClosedPipe) }
+
+func config() flow.Config {
+	return flow.Config{MaxMessage: 4 << 20, Window: flow.InitialWindow, Messages: flow.InitialMessages, Buffer: 1 << 20}
+}
+
+func open(cfg flow.Config) *frame.Frame {
+	return &frame.Frame{Type: frame.TypeOpen, Version: frame.Version, Window: cfg.Window, Messages: cfg.Messages,
+		Heartbeat: uint64(cfg.Heartbeat / time.Millisecond)}
+}
+
+// pair joins two links with codec; wait returns when both sides have stopped reading.
+func pair(codec frame.Codec, ca, cb flow.Config) (a, b *flow.Link, wait func()) {
+	a, b = flow.New(ca), flow.New(cb)
+	ra, wb := io.Pipe()
+	rb, wa := io.Pipe()
+	var wg, attached sync.WaitGroup
+	run := func(l *flow.Link, cfg flow.Config, r *io.PipeReader, w *io.PipeWriter) {
+		attached.Go(func() { l.Attach(pipe{w, r}, codec, flow.Streaming, open(cfg)) })
+		wg.Go(func() {
+			if err := l.Feed(r, codec, func(*frame.Frame) error { return nil }); err != nil {
+				l.Lost(err.Error())
+			}
+			r.Close()
+		})
+	}
+	run(a, ca, ra, wa)
+	run(b, cb, rb, wb)
+	attached.Wait()
+	return a, b, wg.Wait
+}
+
+func framed(t *testing.T, test func(t *testing.T, codec frame.Codec)) {
+	for _, c := range []frame.Codec{frame.JSON, frame.Binary} {
+		t.Run(c.Name(), func(t *testing.T) { test(t, c) })
+	}
+}
+
+func wantCode(t *testing.T, err error, code frame.Code) {
+	t.Helper()
+	var e *frame.CloseError
+	if !errors.As(err, &e) || e.Code != code {
+		t.Fatalf("error %v, want code %d", err, code)
+	}
+}
+
+// TestBothWays sends messages of all sizes and both kinds from both ends at
+// once, and wants them complete and in order.
+func TestBothWays(t *testing.T) {
+	framed(t, func(t *testing.T, codec frame.Codec) {
+		a, b, wait := pair(codec, config(), config())
+		ctx := t.Context()
+		message := func(rng *rand.Rand, i int) frame.Message {
+			size := rng.IntN(200)
+			if i%100 == 0 {
+				size = rng.IntN(200_000)
+			}
+			if i%2 == 0 {
+				return frame.Text(strings.Repeat("é", size/2))
+			}
+			data := make([]byte, size)
+			for i := range data {
+				data[i] = byte(rng.Uint32())
+			}
+			return frame.Message{Data: data}
+		}
+		const n = 2000
+		var wg sync.WaitGroup
+		end := func(l *flow.Link, mine, others uint64) {
+			wg.Go(func() {
+				rng := rand.New(rand.NewPCG(mine, 0))
+				for i := range n {
+					if err := l.Send(ctx, message(rng, i)); err != nil {
+						t.Errorf("send %d: %v", i, err)
+						return
+					}
+				}
+				l.CloseSend()
+			})
+			wg.Go(func() {
+				rng := rand.New(rand.NewPCG(others, 0))
+				for i := range n {
+					m, err := l.Receive(ctx)
+					want := message(rng, i)
+					if err != nil || m.Text != want.Text || !bytes.Equal(m.Data, want.Data) {
+						t.Errorf("message %d: got %d bytes, text %v, %v; want %d bytes, text %v", i, len(m.Data), m.Text, err, len(want.Data), want.Text)
+						return
+					}
+				}
+				if _, err := l.Receive(ctx); err != io.EOF {
+					t.Errorf("after the last message: %v, want EOF", err)
+				}
+			})
+		}
+		end(a, 1, 2)
+		end(b, 2, 1)
+		wg.Wait()
+		a.Finish(ctx, frame.CodeNormal, "done")
+		wait()
+		wantCode(t, b.Err(), frame.CodeNormal)
+	})
+}
+
+// TestWindow has an app that takes nothing: the sender must stop within the
+// window, and go on when the app takes.
+func TestWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		a, b, wait := pair(frame.Binary, cfg, cfg)
+		sent := 0
+		go func() {
+			for a.Send(t.Context(), frame.Message{Data: make([]byte, 1000)}) == nil {
+				sent++
+			}
+		}()
+		synctest.Wait()
+		if want := flow.InitialWindow / frame.Cost(1000); sent != want {
+			t.Errorf("%d messages were sent into a closed window, want %d", sent, want)
+		}
+		for range 200 {
+			if _, err := b.Receive(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if sent < 200 {
+			t.Errorf("%d messages were sent after 200 were taken", sent)
+		}
+		b.Finish(t.Context(), frame.CodeNormal, "")
+		wait()
+	})
+}
+
+// TestLargeMessage needs many windows for one message while nobody receives.
+func TestLargeMessage(t *testing.T) {
+	framed(t, func(t *testing.T, codec frame.Codec) {
+		a, b, wait := pair(codec, config(), config())
+		data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+		if err := a.Send(t.Context(), frame.Message{Data: data}); err != nil {
+			t.Fatal(err)
+		}
+		m, err := b.Receive(t.Context())
+		if err != nil || !bytes.Equal(m.Data, data) {
+			t.Fatalf("got %d bytes, %v", len(m.Data), err)
+		}
+		b.Lost("test over")
+		a.Lost("test over")
+		wait()
+	})
+}
+
+// TestCloseOrder: what was sent before the close is received before it.
+func TestCloseOrder(t *testing.T) {
+	framed(t, func(t *testing.T, codec frame.Codec) {
+		a, b, wait := pair(codec, config(), config())
+		for i := range 50 {
+			if err := a.Send(t.Context(), frame.Text(fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.Finish(t.Context(), frame.CodeProgramExited, "exit status 3")
+		wait()
+		for i := range 50 {
+			m, err := b.Receive(t.Context())
+			if err != nil || string(m.Data) != fmt.Sprint(i) {
+				t.Fatalf("message %d: %q, %v", i, m.Data, err)
+			}
+		}
+		_, err := b.Receive(t.Context())
+		wantCode(t, err, frame.CodeProgramExited)
+		wantCode(t, b.Send(t.Context(), frame.Text("x")), frame.CodeProgramExited)
+		if reason := b.Err().Reason; reason != "exit status 3" {
+			t.Errorf("reason %q", reason)
+		}
+	})
+}
+
+// TestViolations feeds a link what no peer may send.
+func TestViolations(t *testing.T) {
+	const opened = `{"type":"open","version":1,"window":65536,"messages":64}` + "\n"
+	many := func(n int, format string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format+"\n", i+1)
+		}
+		return b.String()
+	}
+	tests := []struct {
+		name, in string
+		code     frame.Code
+	}{
+		{"no open", `{"type":"message","seq":1,"data":"x"}` + "\n", frame.CodeProtocol},
+		{"two opens", opened + opened, frame.CodeProtocol},
+		{"version", `{"type":"open","version":2,"window":65536,"messages":64}` + "\n", frame.CodeProtocol},
+		{"window too small", `{"type":"open","version":1,"window":100,"messages":64}` + "\n", frame.CodeProtocol},
+		{"no window", `{"type":"open","version":1}` + "\n", frame.CodeProtocol},
+		{"gap", opened + `{"type":"message","seq":2,"data":"x"}` + "\n", frame.CodeProtocol},
+		{"ack of nothing", opened + `{"type":"ack","received":1,"window":65536,"messages":64}` + "\n", frame.CodeProtocol},
+		{"end too early", opened + `{"type":"end","seq":1}` + "\n", frame.CodeProtocol},
+		{"message after end", opened + `{"type":"end","seq":0}` + "\n" + `{"type":"message","seq":1,"data":"x"}` + "\n", frame.CodeProtocol},
+		{"end in a message", opened + `{"type":"message","seq":1,"data":"x","more":true}` + "\n" + `{"type":"end","seq":1}` + "\n", frame.CodeProtocol},
+		{"text and binary", opened + `{"type":"message","seq":1,"data":"x","more":true}` + "\n" + `{"type":"message","seq":2,"data64":"AA=="}` + "\n", frame.CodeProtocol},
+		{"too many fragments", opened + many(65, `{"type":"message","seq":%d,"data":"x"}`), frame.CodePolicy},
+		{"too many bytes", opened + many(5, `{"type":"message","seq":%d,"data":"`+strings.Repeat("x", 16000)+`"}`), frame.CodePolicy},
+		{"malformed", opened + "{nonsense}\n", frame.CodeProtocol},
+		{"not UTF-8", opened + "{\"type\":\"message\",\"seq\":1,\"data\":\"\xff\"}\n", frame.CodeBadUTF8},
+		{"long line", strings.Repeat("x", frame.MaxLine+1), frame.CodeTooBig},
+		{"client's close", opened + `{"type":"close","seq":0,"code":1001,"reason":"bye"}` + "\n", frame.CodeGoingAway},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := flow.New(config())
+			r, w := io.Pipe()
+			out := &output{stop: r}
+			l.Attach(out, frame.JSON, flow.Streaming, open(config()))
+			go func() { // a peer that does not stop: the rest must be dropped, not waited for
+				io.WriteString(w, tt.in)
+				for {
+					if _, err := io.WriteString(w, "\n"); err != nil {
+						return
+					}
+				}
+			}()
+			l.Feed(r, frame.JSON, func(*frame.Frame) error { return nil })
+			wantCode(t, l.Err(), tt.code)
+			<-l.Finished()
+			l.Detach()
+			if want := fmt.Sprintf(`"code":%d`, tt.code); !strings.Contains(out.String(), want) {
+				t.Errorf("the peer was told %q, want %s", out.String(), want)
+			}
+		})
+	}
+}
+
+// output is a carrier that keeps what was written, and counts the writes.
+type output struct {
+	mu     sync.Mutex
+	buf    bytes.Buffer
+	writes []int
+	stop   io.Closer
+	block  chan struct{} // if not nil, a Write waits for it
+	abort  chan struct{}
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	if o.block != nil {
+		select {
+		case <-o.block:
+		case <-o.abort:
+			return 0, io.ErrClosedPipe
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.writes = append(o.writes, len(p))
+	return o.buf.Write(p)
+}
+func (o *output) Flush() error { return nil }
+func (o *output) Finished() {
+	if o.stop != nil {
+		o.stop.Close()
+	}
+}
+func (o *output) Abort() { close(o.abort) }
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+func (o *output) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.writes)
+}
+
+// TestDuplicates: a fragment that came before is dropped.
+func TestDuplicates(t *testing.T) {
+	l := flow.New(config())
+	in := open(config())
+	b, _ := frame.JSON.Append(nil, in)
+	for _, seq := range []uint64{1, 1, 2, 1, 2, 3} {
+		b, _ = frame.JSON.Append(b, &frame.Frame{Type: frame.TypeMessage, Seq: seq, Data: fmt.Append(nil, seq), Text: true})
+	}
+	b, _ = frame.JSON.Append(b, &frame.Frame{Type: frame.TypeEnd, Seq: 3})
+	if err := l.Feed(bytes.NewReader(b), frame.JSON, func(*frame.Frame) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for want := 1; want <= 3; want++ {
+		if m, err := l.Receive(t.Context()); err != nil || string(m.Data) != fmt.Sprint(want) {
+			t.Fatalf("got %q, %v, want %d", m.Data, err, want)
+		}
+	}
+	if _, err := l.Receive(t.Context()); err != io.EOF {
+		t.Fatalf("got %v, want EOF", err)
+	}
+}
+
+// TestCut: a framed body that just ends is no end of input.
+func TestCut(t *testing.T) {
+	for _, rest := range []string{"", `{"type":"mess`} {
+		l := flow.New(config())
+		b, _ := frame.JSON.Append(nil, open(config()))
+		err := l.Feed(strings.NewReader(string(b)+rest), frame.JSON, func(*frame.Frame) error { return nil })
+		if err != io.ErrUnexpectedEOF {
+			t.Errorf("body that ends with %q: %v", rest, err)
+		}
+	}
+}
+
+// TestLines: no acks; what is written is done with, what waits is bounded.
+func TestLines(t *testing.T) {
+	cfg := config()
+	cfg.Buffer = 1000
+	l := flow.New(cfg)
+	out := &output{}
+	l.Attach(out, frame.Lines, flow.Streaming, open(cfg))
+	for range 10 * flow.InitialMessages {
+		if err := l.Send(t.Context(), frame.Text("0123456789")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := len(out.String()), 10*flow.InitialMessages*11; got != want {
+		t.Errorf("%d bytes were written, want %d", got, want)
+	}
+	l.Feed(strings.NewReader(strings.Repeat("0123456789\n", 101)), frame.Lines, func(*frame.Frame) error { return nil })
+	wantCode(t, l.Err(), frame.CodePolicy)
+	if !strings.Contains(l.Err().Reason, "lines_buffer") {
+		t.Errorf("reason %q does not name the limit", l.Err().Reason)
+	}
+	<-l.Finished()
+	l.Detach()
+}
+
+// TestLinesCantCarry: a message with a newline ends the session, unmangled.
+func TestLinesCantCarry(t *testing.T) {
+	l := flow.New(config())
+	out := &output{}
+	l.Attach(out, frame.Lines, flow.Streaming, open(config()))
+	wantCode(t, l.Send(t.Context(), frame.Text("a\nb")), frame.CodeUnsupported)
+	<-l.Finished()
+	l.Detach()
+	if out.String() != "" {
+		t.Errorf("%q was written", out.String())
+	}
+}
+
+// TestMaxMessage: fragments that add up to too much.
+func TestMaxMessage(t *testing.T) {
+	cb := config()
+	cb.MaxMessage = 100_000
+	a, b, wait := pair(frame.Binary, config(), cb)
+	a.Send(t.Context(), frame.Message{Data: make([]byte, 100_001)})
+	wait()
+	wantCode(t, b.Err(), frame.CodeTooBig)
+	wantCode(t, a.Err(), frame.CodeTooBig)
+}
+
+// TestHeartbeat: both ends keep their promise through an hour of silence; then
+// one vanishes and the other notices within 2.5 intervals.
+func TestHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		cfg.Heartbeat = 10 * time.Second
+		l := flow.New(cfg)
+		r, w := io.Pipe()
+		out := &output{stop: r}
+		l.Attach(out, frame.JSON, flow.Streaming, open(cfg))
+		go l.Feed(r, frame.JSON, func(*frame.Frame) error { return nil })
+		b, _ := frame.JSON.Append(nil, open(cfg))
+		w.Write(b)
+		for range 360 {
+			time.Sleep(10 * time.Second)
+			w.Write([]byte("\n"))
+		}
+		synctest.Wait()
+		if err := l.Err(); err != nil {
+			t.Fatalf("the session ended in silence with heartbeats: %v", err)
+		}
+		if n := out.count(); n < 360 || n > 363 {
+			t.Errorf("%d writes in 360 intervals", n)
+		}
+		time.Sleep(24 * time.Second)
+		if err := l.Err(); err != nil {
+			t.Fatalf("lost before 2.5 intervals: %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		wantCode(t, l.Err(), frame.CodeHeartbeat)
+		w.Close()
+		l.Detach()
+	})
+}
+
+// TestLife: idle and life limits.
+func TestLife(t *testing.T) {
+	for _, tt := range []struct {
+		idle, life, want time.Duration
+		key              string
+	}{
+		{time.Minute, 0, 80 * time.Second, "max_idle"}, // 20 s until the last message
+		{0, time.Minute, time.Minute, "max_life"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			cfg := config()
+			cfg.MaxIdle, cfg.MaxLife = tt.idle, tt.life
+			l := flow.New(cfg)
+			l.Attach(&output{}, frame.JSON, flow.Streaming, open(cfg))
+			time.Sleep(20 * time.Second)
+			l.Send(t.Context(), frame.Text("x"))
+			<-l.Done()
+			wantCode(t, l.Err(), frame.CodeExpired)
+			if d := time.Since(start); d != tt.want || !strings.Contains(l.Err().Reason, tt.key) {
+				t.Errorf("expired after %v (%s), want %v and the key %s", d, l.Err().Reason, tt.want, tt.key)
+			}
+			<-l.Finished()
+			l.Detach()
+		})
+	}
+}
+
+// TestStuckWriter: a peer that takes nothing can't hold an end that is done for
+// more than 30 s, nor one that was told to close for more than 1 s.
+func TestStuckWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			end  func(l *flow.Link)
+			want time.Duration
+		}{
+			{func(l *flow.Link) { l.Finish(t.Context(), frame.CodeNormal, "") }, 30 * time.Second},
+			{func(l *flow.Link) { l.Fail(frame.Errorf(frame.CodePolicy, "test")); <-l.Finished() }, time.Second},
+			{func(l *flow.Link) { l.Lost("test"); <-l.Finished() }, 0},
+		} {
+			l := flow.New(config())
+			out := &output{block: make(chan struct{}), abort: make(chan struct{})}
+			go l.Attach(out, frame.JSON, flow.Streaming, open(config()))
+			synctest.Wait()
+			start := time.Now()
+			tt.end(l)
+			if d := time.Since(start); d != tt.want {
+				t.Errorf("the end took %v, want %v", d, tt.want)
+			}
+			l.Detach()
+		}
+	})
+}
+
+// TestPulse: each read of the body earns one write of about one record, one
+// credit is saved, and the body's end sets the output free.
+func TestPulse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		l := flow.New(cfg)
+		r, w := io.Pipe()
+		out := &output{stop: r}
+		l.Attach(out, frame.Binary, flow.Pulsed, open(cfg))
+		fed := make(chan error)
+		go func() { fed <- l.Feed(r, frame.Binary, func(*frame.Frame) error { return nil }) }()
+		step := func(in string, want int, what string) {
+			t.Helper()
+			if in != "" {
+				io.WriteString(w, in)
+			}
+			synctest.Wait()
+			if n := out.count(); n != want {
+				t.Fatalf("%s: %d writes, want %d", what, n, want)
+			}
+		}
+		step("", 0, "before the first byte")
+		b, _ := frame.Binary.Append(nil, open(cfg))
+		step(string(b), 1, "the open frame's credit")
+		for range 3 {
+			l.Send(t.Context(), frame.Message{Data: make([]byte, 10_000)})
+		}
+		step("", 1, "no credit")
+		step("\x00\x00", 2, "one credit, one message of three")
+		step("\x00\x00", 3, "one more")
+		step("\x00\x00", 4, "the last")
+		step("\x00\x00\x00\x00", 4, "nothing to write")
+		step("\x00\x00", 4, "nothing to write, one credit is saved already")
+		l.Send(t.Context(), frame.Text("now"))
+		step("", 5, "the saved credit")
+		l.Send(t.Context(), frame.Text("later"))
+		l.Send(t.Context(), frame.Text("later"))
+		step("", 5, "no second one")
+		step("\x00\x00", 6, "both in one record")
+		for _, n := range out.writes {
+			if n > 16<<10+100 {
+				t.Errorf("a write of %d bytes", n)
+			}
+		}
+		l.Send(t.Context(), frame.Text("held"))
+		end, _ := frame.Binary.Append(nil, &frame.Frame{Type: frame.TypeEnd})
+		w.Write(end)
+		w.Close()
+		if err := <-fed; err != nil {
+			t.Fatal(err)
+		}
+		l.Send(t.Context(), frame.Text("free"))
+		l.Send(t.Context(), frame.Text("free"))
+		synctest.Wait()
+		if n := out.count(); n < 9 {
+			t.Errorf("%d writes after the body's end: held back", n)
+		}
+		l.Finish(t.Context(), frame.CodeNormal, "")
+		l.Detach()
+	})
+}
+
+// TestAckRides: an ack goes along with the next message, and alone only at half
+// of a limit.
+func TestAckRides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var acks int
+		ca := config()
+		ca.Trace = func(sent bool, f *frame.Frame) {
+			if !sent && f.Type == frame.TypeAck {
+				acks++
+			}
+		}
+		a, b, wait := pair(frame.JSON, ca, config())
+		for i := range flow.InitialMessages / 2 {
+			a.Send(t.Context(), frame.Text("x"))
+			synctest.Wait()
+			b.Receive(t.Context())
+			synctest.Wait()
+			want := 0
+			if i == flow.InitialMessages/2-1 {
+				want = 1
+			}
+			if acks != want {
+				t.Fatalf("after %d messages %d acks came", i+1, acks)
+			}
+		}
+		a.Send(t.Context(), frame.Text("x"))
+		synctest.Wait()
+		b.Receive(t.Context())
+		b.Send(t.Context(), frame.Text("answer"))
+		synctest.Wait()
+		if acks != 2 {
+			t.Errorf("%d acks, want one to ride along with the answer", acks)
+		}
+		b.Finish(t.Context(), frame.CodeNormal, "")
+		wait()
+	})
+}
+
+// TestContext: a Send and a Receive that wait yield to their contexts.
+func TestContext(t *testing.T) {
+	l := flow.New(config())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.Receive(ctx); err != context.Canceled {
+		t.Errorf("Receive: %v", err)
+	}
+	for range flow.InitialMessages {
+		if err := l.Send(ctx, frame.Text("fits")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Send(ctx, frame.Text("does not")); err != context.Canceled {
+		t.Errorf("Send: %v", err)
+	}
+	if err := l.Err(); err != nil {
+		t.Errorf("the session ended: %v", err)
+	}
+}
+
+func TestPing(t *testing.T) {
+	a, b, wait := pair(frame.Binary, config(), config())
+	if _, err := a.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	b.Lost("test over")
+	_, err := b.Ping(t.Context())
+	wantCode(t, err, frame.CodeHeartbeat)
+	a.Lost("test over")
+	wait()
+}
