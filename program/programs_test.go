@@ -3,6 +3,7 @@ package program
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -208,5 +209,26 @@ func TestClock(t *testing.T) {
 	s.hear("x")
 	if last := s.stopped(); last != "close stdin" {
 		t.Errorf("the session's end needed %q", last)
+	}
+}
+
+// docs/programs.md shows these two whole, and links to the others.
+func TestDocumentedProgramsAreTheTestedOnes(t *testing.T) {
+	doc, err := os.ReadFile("../docs/programs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range chats {
+		if c.file == "chat.sh" || c.file == "chat.py" {
+			program, err := os.ReadFile(programs + c.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Contains(doc, program) {
+				t.Errorf("%s in docs/programs.md is not testdata/programs/%s: copy it there", c.file, c.file)
+			}
+		} else if !bytes.Contains(doc, []byte("(../testdata/programs/"+c.file+")")) {
+			t.Errorf("docs/programs.md does not link to %s", c.file)
+		}
 	}
 }
