@@ -69,10 +69,18 @@ func (c *conn) log() *slog.Logger { return c.srv.log() }
 func (c *conn) serve() {
 	c.limitRead(true)
 	err := c.readRecords()
-	c.fail(err)
 	c.report(err)
+	c.fail(err)
 	c.running.Wait()
 	close(c.done)
+}
+
+// peer names the other side: its address or, as those of unix sockets have none, ours.
+func (c *conn) peer() string {
+	if addr, ok := c.nc.RemoteAddr().(*net.UnixAddr); !ok || addr.Name != "" && addr.Name != "@" {
+		return c.nc.RemoteAddr().String()
+	}
+	return c.nc.LocalAddr().String()
 }
 
 // report logs what ended the connection where that is somebody's fault: one line.
@@ -80,11 +88,11 @@ func (c *conn) report(err error) {
 	var malformed *ProtocolError
 	switch {
 	case errors.As(err, &malformed):
-		c.log().Warn("fcgi: connection closed", "error", err, "peer", c.nc.RemoteAddr().String())
+		c.log().Warn("fcgi: connection closed", "error", err, "peer", c.peer())
 	case errors.Is(err, os.ErrDeadlineExceeded) && !c.isLingering():
-		c.log().Warn("fcgi: connection closed: no complete params in time", "limit", c.srv.paramsTimeout().String(), "peer", c.nc.RemoteAddr().String())
+		c.log().Warn("fcgi: connection closed: no complete params in time", "limit", c.srv.paramsTimeout().String(), "peer", c.peer())
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		c.log().Warn("fcgi: the web server closed the connection within a record", "peer", c.nc.RemoteAddr().String())
+		c.log().Warn("fcgi: the web server closed the connection within a record", "peer", c.peer())
 	}
 }
 
