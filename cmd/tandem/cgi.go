@@ -42,8 +42,7 @@ func serveCGI() int {
 	if late := shutdown(ctx, handlers); late != nil {
 		log.Warn("ended before the session's app did: drain was too short for it", "drain", c.Drain)
 	}
-	if err != nil {
-		log.Error("CGI request", "error", err)
+	if err != nil { // logged
 		return 1
 	}
 	return 0

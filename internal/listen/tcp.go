@@ -40,7 +40,7 @@ func listenTCP(ctx context.Context, address string, o Options) (net.Listener, er
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, port))
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return nil, fmt.Errorf("%w: stop it (ss -ltnp shows it), or choose another port", ErrInUse)
+		return nil, fmt.Errorf("%w (%w): stop it (ss -ltnp shows it), or choose another port", ErrInUse, unix.EADDRINUSE)
 	case errors.Is(err, unix.EACCES):
 		return nil, fmt.Errorf("%w: ports below 1024 need a privilege; choose another port", err)
 	}
