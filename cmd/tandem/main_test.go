@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tandem": main})
 }
 
+// raceExit has processes under the race detector end at once; by default each
+// waits a second for reports.
+const raceExit = "GORACE=atexit_sleep_ms=5"
+
 // TestScript runs testdata/script: what the commands print and exit with.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -32,7 +36,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			// Of what the tests are started with, nothing may decide how tandem starts.
-			e.Vars = append(e.Vars, "TANDEM_CONFIG=", "GATEWAY_INTERFACE=", "LISTEN_PID=", "NOTIFY_SOCKET=")
+			e.Vars = append(e.Vars, raceExit, "TANDEM_CONFIG=", "GATEWAY_INTERFACE=", "LISTEN_PID=", "NOTIFY_SOCKET=")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -119,7 +123,7 @@ func tandem(t *testing.T, env []string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), exe, args...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), raceExit}, env...)
 	cmd.Dir = t.TempDir()
 	return cmd
 }
@@ -237,7 +241,7 @@ func TestSystemd(t *testing.T) {
 	}
 	// LISTEN_PID is known only to the process itself.
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", `LISTEN_PID=$$ exec "$0"`, exe)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LISTEN_FDS=2", "LISTEN_FDNAMES=fastcgi:http",
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), raceExit, "LISTEN_FDS=2", "LISTEN_FDNAMES=fastcgi:http",
 		"NOTIFY_SOCKET=" + filepath.Join(dir, "notify"), "WATCHDOG_USEC=20000", "TANDEM_CONFIG=" + config}
 	cmd.ExtraFiles = files
 	if err := cmd.Start(); err != nil {

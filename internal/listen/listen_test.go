@@ -162,7 +162,7 @@ func TestStdin(t *testing.T) {
 	}
 	start := func(stdin *os.File) *exec.Cmd {
 		cmd := exec.CommandContext(t.Context(), exe)
-		cmd.Env = append(os.Environ(), "LISTEN_TEST_STDIN=1")
+		cmd.Env = append(os.Environ(), "LISTEN_TEST_STDIN=1", "GORACE=atexit_sleep_ms=5")
 		cmd.Stdin = stdin
 		cmd.Stderr = os.Stderr
 		return cmd
