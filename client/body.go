@@ -8,12 +8,16 @@ import (
 	"time"
 )
 
-// The pulse: how long a body may be silent. Fast while messages flow, then
-// slower and slower (docs/protocol.md, "pulse").
+// The pulse: how long a body may be silent (docs/protocol.md, "pulse"). Apache
+// hands on what came from the program before the chunk before last, so an answer
+// needs two pulses to get through. Right after a message they follow each other
+// quickly, for an answer that is near; then at the usual pace for as long as
+// messages flow, then slower and slower.
 const (
-	pulseFast  = 20 * time.Millisecond
-	pulseSlow  = 250 * time.Millisecond
-	pulseAwake = time.Second // so long after a message pulses stay fast
+	pulseNear  = time.Millisecond // doubled for each pulse, up to
+	pulseFlow  = 20 * time.Millisecond
+	pulseIdle  = 250 * time.Millisecond
+	pulseAwake = time.Second // so long after a message pulses stay at pulseFlow
 )
 
 // errAbandoned is what net/http reads from a body once the session is over. It
@@ -38,7 +42,7 @@ type body struct {
 
 	pulsing  bool
 	interval time.Duration // until the next pulse
-	active   time.Time     // when a message last passed, either way
+	active   time.Time     // when something last made pulses worth while
 
 	wake     chan struct{} // there is something for Read to look at
 	taken    chan struct{} // pending has been read
@@ -53,7 +57,6 @@ func newBody(length int64, empty []byte) *body {
 		empty:    empty,
 		rest:     length,
 		length:   length,
-		interval: pulseFast,
 		wake:     make(chan struct{}, 1),
 		taken:    make(chan struct{}, 1),
 		begun:    make(chan struct{}),
@@ -102,9 +105,13 @@ func (b *body) Write(p []byte) (int, error) {
 func (b *body) Flush() error { return nil }
 
 // Finished is the link's last word here. The body stays open until the response
-// has ended, for what the server still has to say, and for the pulses that
-// bring it.
-func (b *body) Finished() { close(b.finished) }
+// has ended, for what the server still has to say. From now on it pulses behind
+// any server: nginx's HTTP/2 (1.22) shows the end of a response whose request is
+// still open only when the client next sends something.
+func (b *body) Finished() {
+	close(b.finished)
+	b.pulse()
+}
 
 // Abort has a running Write return. A frame may have left in part, so nothing
 // may follow it.
@@ -136,23 +143,30 @@ func (b *body) poke() {
 // pulse turns the pulse on.
 func (b *body) pulse() {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.pulsing = true
-	b.mu.Unlock()
-	b.poke()
+	b.hurry(pulseNear)
 }
 
 // message tells that a message passed. One that came in is followed by a pulse
-// at once, for the next one that waits for it.
+// at once: another may wait behind it.
 func (b *body) message(sent bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.pulsing {
 		return
 	}
+	if sent {
+		b.hurry(pulseNear)
+	} else {
+		b.hurry(0)
+	}
+}
+
+// hurry has the next pulse come within d. b.mu is held.
+func (b *body) hurry(d time.Duration) {
 	b.active = time.Now()
-	b.interval = pulseFast
-	if !sent {
-		b.interval = 0
+	if b.interval = min(b.interval, d); d == 0 || len(b.pending) == 0 {
 		b.poke()
 	}
 }
@@ -217,11 +231,11 @@ func (b *body) beat(p []byte) int {
 	if len(b.pending)+len(b.first) > 0 || b.over || b.rest >= 0 && b.rest < int64(len(b.empty)) {
 		return 0
 	}
+	most := pulseIdle
 	if time.Since(b.active) < pulseAwake {
-		b.interval = pulseFast
-	} else {
-		b.interval = min(b.interval*2, pulseSlow)
+		most = pulseFlow
 	}
+	b.interval = min(max(2*b.interval, pulseNear), most)
 	if b.rest >= 0 {
 		b.rest -= int64(len(b.empty))
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -101,14 +102,20 @@ func (d *dialer) dial(ctx context.Context) (*Conn, error) {
 		if c != nil || err != nil {
 			return c, err
 		}
+		if last := len(failed.Attempts) - 1; d.started(failed.Attempts[last].Err) {
+			break
+		}
+	}
+	if d.software == "" {
+		d.describe(ctx) // for the hint alone; nothing may come of it
 	}
 	failed.Software = d.software
 	failed.Hint = hint(d.software)
 	return nil, failed
 }
 
-// climb tries one way. Neither a Conn nor an error: try the next one, failed
-// holds what was wrong with this one.
+// climb tries one way. Neither a Conn nor an error: it does not work, failed
+// holds what was wrong with it.
 func (d *dialer) climb(ctx context.Context, r rung, failed *NoTransportError) (*Conn, error) {
 	tries := lengths
 	if r.chunked {
@@ -119,7 +126,7 @@ func (d *dialer) climb(ctx context.Context, r rung, failed *NoTransportError) (*
 		if err == nil {
 			return c, nil
 		}
-		if ctx.Err() != nil || !d.nextMayWork(err) {
+		if ctx.Err() != nil || !d.isTheWay(err) {
 			return nil, err
 		}
 		failed.Attempts = append(failed.Attempts, Attempt{r.transport, Path{Declared: length}.Body(), err})
@@ -132,30 +139,45 @@ func (d *dialer) climb(ctx context.Context, r rung, failed *NoTransportError) (*
 }
 
 // errHeldBack: the connection is up, and no session opens on it.
-var errHeldBack = errors.New("the session did not open in time")
+var errHeldBack = errors.New("no session opened in time")
 
-// nextMayWork tells whether err says something of the way that was tried, and
-// not of the endpoint. With the transport given, the program may have started
-// with the first request, so only a refusal by the web server counts.
-func (d *dialer) nextMayWork(err error) bool {
+// isTheWay tells whether err says something of the way that was tried, and not
+// of the endpoint.
+func (d *dialer) isTheWay(err error) bool {
 	var answer *HTTPError
 	if errors.As(err, &answer) {
-		if d.software == "" {
-			d.software = answer.Server
-		}
+		d.software = answer.Server
 		switch answer.Status {
-		case http.StatusLengthRequired, http.StatusRequestEntityTooLarge, http.StatusNotImplemented:
+		case http.StatusLengthRequired, http.StatusRequestEntityTooLarge, http.StatusNotImplemented,
+			http.StatusRequestTimeout, http.StatusBadGateway, http.StatusGatewayTimeout:
 			return true
-		case http.StatusRequestTimeout, http.StatusBadGateway, http.StatusGatewayTimeout:
-			return d.options.Transport == ""
 		}
 		return false
 	}
 	var over *frame.CloseError
-	if errors.As(err, &over) && over.Code != frame.CodeHeartbeat {
-		return false
+	if errors.As(err, &over) {
+		return over.Code == frame.CodeHeartbeat
 	}
-	return d.options.Transport == ""
+	// A connection that can't be made has nothing to do with transports; one that
+	// breaks may have.
+	var op *net.OpError
+	return !errors.As(err, &op) || op.Op != "dial"
+}
+
+// started tells whether an attempt that failed with err may have started the
+// program, so that another one could start it twice.
+func (d *dialer) started(err error) bool {
+	if d.options.Transport == "" {
+		return false // each attempt holds it
+	}
+	var answer *HTTPError
+	if errors.As(err, &answer) {
+		switch answer.Status {
+		case http.StatusLengthRequired, http.StatusRequestEntityTooLarge, http.StatusNotImplemented:
+			return false // the web server's own refusals
+		}
+	}
+	return true
 }
 
 // open sends one request and waits until it is a session.
@@ -235,7 +257,7 @@ func (d *dialer) await(ctx context.Context, c *Conn, hold bool) error {
 		return ctx.Err()
 	}
 	late := time.AfterFunc(d.options.OpenTimeout, func() {
-		cancel(fmt.Errorf("%w (%v): expected the server's open frame while the request's body is open", errHeldBack, d.options.OpenTimeout))
+		cancel(fmt.Errorf("%w (%v)", errHeldBack, d.options.OpenTimeout))
 	})
 	defer late.Stop()
 	select {
