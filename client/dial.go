@@ -46,10 +46,10 @@ func Dial(ctx context.Context, rawURL string, o *Options) (*Conn, error) {
 func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
+		return nil, usageErrorf("%v", err)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("client: expected an address such as https://www.example.org/tandem, got %q", u.Redacted())
+		return nil, usageErrorf("expected an address such as https://www.example.org/tandem, got %q", u.Redacted())
 	}
 	u.Fragment, u.RawFragment = "", ""
 	return u, nil

@@ -11,6 +11,15 @@ import (
 	"time"
 )
 
+// UsageError is a URL or an option that can't be used.
+type UsageError struct{ text string }
+
+func (e *UsageError) Error() string { return "client: " + e.text }
+
+func usageErrorf(format string, args ...any) error {
+	return &UsageError{fmt.Sprintf(format, args...)}
+}
+
 // HTTPError is an answer that is not a session: a refusal by the endpoint, or a
 // web server, proxy or login page that answered in its place.
 type HTTPError struct {

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -88,14 +87,14 @@ func (o *Options) withDefaults() (Options, error) {
 	switch d.Transport {
 	case "", Single, Pulse:
 	default:
-		return d, fmt.Errorf("client: expected the transport single, pulse or none, to choose; got %q", d.Transport)
+		return d, usageErrorf("expected the transport single, pulse or none, to choose; got %q", d.Transport)
 	}
 	switch d.Codec {
 	case "":
 		d.Codec = frame.Binary.Name()
 	case frame.Binary.Name(), frame.JSON.Name():
 	default:
-		return d, fmt.Errorf("client: expected the codec binary or json, got %q", d.Codec)
+		return d, usageErrorf("expected the codec binary or json, got %q", d.Codec)
 	}
 	if d.Proxy == nil {
 		d.Proxy = http.ProxyFromEnvironment
@@ -119,7 +118,7 @@ func (o *Options) withDefaults() (Options, error) {
 		d.Messages = DefaultMessages
 	}
 	if least := uint64(frame.Cost(frame.MaxData)); d.Window < least {
-		return d, fmt.Errorf("client: expected a Window of at least %d bytes, got %d", least, d.Window)
+		return d, usageErrorf("expected a Window of at least %d bytes, got %d", least, d.Window)
 	}
 	if d.Heartbeat <= 0 {
 		d.Heartbeat = DefaultHeartbeat
