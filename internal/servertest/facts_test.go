@@ -163,7 +163,8 @@ func TestResponseOfGETStreams(t *testing.T) {
 		{"lighttpd CGI", lighttpd, lighttpd.CGI(), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			client := c.open(t, c.url, exchange{method: "GET", http2: c.http2})
+			client := c.open(t, c.url, exchange{method: "GET", http2: c.http2,
+				header: map[string]string{"Accept-Encoding": "gzip, br"}})
 			app := c.next(t)
 			app.write("1")
 			client.receive("1")

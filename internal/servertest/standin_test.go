@@ -26,7 +26,7 @@ import (
 //	read         read once of the body       -> got "TEXT" or got EOF or error "..."
 //	write "TEXT" write and flush             -> wrote or error "..."
 //	env NAME     a variable                  -> env "VALUE"
-//	done         wait for the request's end  (net/http's context; nothing else)
+//	close        end the response, go on     -> closed (CGI alone)
 //	end          return                      -> bye
 //
 // and says signal NAME when a signal comes.
@@ -85,6 +85,13 @@ func (s *standin) serve(hello string) {
 			} else {
 				s.tell("wrote")
 			}
+		case "close":
+			// Apache waits for the end of stderr, too, and mod_cgid gives one
+			// socket for stdin and stdout.
+			os.Stdin.Close()
+			os.Stdout.Close()
+			os.Stderr.Close()
+			s.tell("closed")
 		case "env":
 			s.tell("env %q", s.env(argument))
 		case "end":
