@@ -107,3 +107,29 @@ func TestSecondSignal(t *testing.T) {
 		t.Errorf("got %v, expected status 130", err)
 	}
 }
+
+// Limits hold for all endpoints together.
+func TestLimitsAreShared(t *testing.T) {
+	cmd, _, _ := open(t, "http = 'unix:s'\n[limits]\nsessions = 1\n"+
+		"[endpoint.a]\npath = '/'\ncommand = ['sh', '-c', 'echo $$; exec cat']\n[endpoint.b]\npath = '/b'\napp = 'echo'\n")
+	c, err := net.Dial("unix", filepath.Join(cmd.Dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "POST /b HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\na\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("status %d, expected 503: the other endpoint holds the only session", resp.StatusCode)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
