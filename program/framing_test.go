@@ -211,6 +211,38 @@ func TestOutputCopy(t *testing.T) {
 	}
 }
 
+// wake may come after a read has seen the exit by itself: nothing is lost by it.
+func TestWakeIsNotTheEnd(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	exited := make(chan struct{})
+	close(exited)
+	o := &output{pipe: r, dec: lines{}.decoder(100), exited: exited}
+	got := make(chan string)
+	go func() {
+		defer close(got)
+		if _, err := o.copy(func(m frame.Message) error { got <- string(m.Data); return nil }); err != nil {
+			t.Error(err)
+		}
+	}()
+	for range 200 {
+		o.wake()
+		if _, err := io.WriteString(w, "x\n"); err != nil {
+			t.Fatal(err)
+		}
+		if s := <-got; s != "x" {
+			t.Fatalf("got %q", s)
+		}
+	}
+	w.Close()
+	if s, ok := <-got; ok {
+		t.Errorf("then %q", s)
+	}
+}
+
 func TestOptionErrors(t *testing.T) {
 	dir := t.TempDir()
 	plain := dir + "/plain"

@@ -31,8 +31,7 @@ type output struct {
 	dec    decoder
 	exited <-chan struct{}
 
-	drained  int  // bytes read after exit
-	deadline bool // read has set the deadline itself, after exit
+	drained int // bytes read after exit
 }
 
 // copy hands each message to emit until the output's end, which gives nil, or
@@ -105,22 +104,23 @@ func (o *output) discard() {
 // it gives io.EOF.
 func (o *output) read(p []byte) (int, error) {
 	for {
+		var due time.Time
 		select {
 		case <-o.exited:
 			if o.drained >= drainBytes {
 				return 0, io.EOF
 			}
-			o.deadline = true
-			o.pipe.SetReadDeadline(time.Now().Add(drainTime))
+			due = time.Now().Add(drainTime)
+			o.pipe.SetReadDeadline(due)
 		default:
 		}
 		n, err := o.pipe.Read(p)
-		if o.deadline {
+		if !due.IsZero() {
 			o.drained += n
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if !o.deadline {
-				continue // wake's deadline, and it may be long past: this read gets its own
+			if due.IsZero() || time.Now().Before(due) {
+				continue // that was wake, not this read's own deadline
 			}
 			err = io.EOF
 		}

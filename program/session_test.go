@@ -1,6 +1,7 @@
 package program
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +18,9 @@ func endpoint(t *testing.T, o Options) string {
 	server := httptest.NewServer(h)
 	t.Cleanup(func() {
 		server.Close()
-		if err := h.Shutdown(t.Context()); err != nil && h.Sessions() > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := h.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 	})
