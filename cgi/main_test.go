@@ -76,6 +76,14 @@ var handlers = map[string]http.HandlerFunc{
 		note("deadline: %v", errors.Is(err, os.ErrDeadlineExceeded))
 		note("read: %v", err)
 	},
+	// half says when the body has ended, and then waits.
+	"half": func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprintf(w, "read:%v\n", err)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		note("cause: %v", context.Cause(r.Context()))
+	},
 	"flood": func(w http.ResponseWriter, r *http.Request) {
 		for {
 			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
@@ -128,11 +136,14 @@ type process struct {
 	stderr *strings.Builder
 }
 
+// atOnce takes away the second that programs built with -race wait before they exit.
+const atOnce = "GORACE=atexit_sleep_ms=0"
+
 // start runs the handler in a process with a web server's environment.
 func start(t *testing.T, handler string, env ...string) *process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append([]string{"TANDEM_CGI_TEST=" + handler, "PATH=/usr/bin", "LD_X=1", "GATEWAY_INTERFACE=CGI/1.1"}, env...)
+	cmd.Env = append([]string{"TANDEM_CGI_TEST=" + handler, "PATH=/usr/bin", "LD_X=1", "GATEWAY_INTERFACE=CGI/1.1", atOnce}, env...)
 	for _, e := range os.Environ() {
 		if strings.HasPrefix(e, "GOCOVERDIR=") {
 			cmd.Env = append(cmd.Env, e)

@@ -1,6 +1,7 @@
 package cgi
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"os"
@@ -112,7 +113,7 @@ func TestSocketAsStdinAndStdout(t *testing.T) {
 	}
 	defer nc.Close()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = with("TANDEM_CGI_TEST=cause", "GATEWAY_INTERFACE=CGI/1.1")
+	cmd.Env = with("TANDEM_CGI_TEST=half", "GATEWAY_INTERFACE=CGI/1.1", atOnce)
 	var stderr strings.Builder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, &stderr
 	if err := cmd.Start(); err != nil {
@@ -120,16 +121,21 @@ func TestSocketAsStdinAndStdout(t *testing.T) {
 	}
 	theirs.Close()
 	_ = nc.(*net.UnixConn).CloseWrite()
-	buf := make([]byte, 512)
-	if _, err := nc.Read(buf); err != nil {
-		t.Fatal(err)
+	for r := bufio.NewReader(nc); ; {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%v: %s", err, stderr.String())
+		}
+		if line == "read:<nil>\n" {
+			break
+		}
 	}
 	nc.Close()
 	ours.Close()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v: %s", err, stderr.String())
 	}
-	if !strings.Contains(stderr.String(), "read: <nil>") || !strings.Contains(stderr.String(), ErrReaderGone.Error()) {
+	if !strings.Contains(stderr.String(), ErrReaderGone.Error()) {
 		t.Errorf("stderr: %s", stderr.String())
 	}
 }
@@ -221,7 +227,7 @@ func TestFiles(t *testing.T) {
 	}
 	defer out.Close()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = with("TANDEM_CGI_TEST=echo", "GATEWAY_INTERFACE=CGI/1.1", "CONTENT_LENGTH=11")
+	cmd.Env = with("TANDEM_CGI_TEST=echo", "GATEWAY_INTERFACE=CGI/1.1", atOnce, "CONTENT_LENGTH=11")
 	cmd.Stdin, cmd.Stdout = in, out
 	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
