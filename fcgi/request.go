@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tandem/cgi"
@@ -46,6 +47,7 @@ type request struct {
 	cancel  context.CancelCauseFunc
 
 	writeDeadline deadline
+	left          atomic.Bool // the handler has returned
 
 	mu        sync.Mutex
 	writeErr  error  // the first that a write returned: all later ones return it too
@@ -144,6 +146,7 @@ func (q *request) serve(w http.ResponseWriter, _ *http.Request) {
 // leave is the end of the handler: from here on nothing of the request may wait
 // without bound.
 func (q *request) leave() {
+	q.left.Store(true)
 	q.body.Close()
 	q.body.deadline.set(time.Time{})
 	if at, _ := q.writeDeadline.get(); at.IsZero() || time.Until(at) > finishTimeout {

@@ -95,6 +95,9 @@ func (rw *response) EnableFullDuplex() error { return nil }
 // a Read that is blocked too. The zero time takes it away. Another request on the same
 // connection is not concerned.
 func (rw *response) SetReadDeadline(t time.Time) error {
+	if rw.q.left.Load() {
+		return errHandlerReturned
+	}
 	rw.q.body.deadline.set(t)
 	return nil
 }
@@ -102,6 +105,9 @@ func (rw *response) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline makes Write and Flush fail with os.ErrDeadlineExceeded from t on,
 // ones that are blocked too. A record that was sent in part ends the connection.
 func (rw *response) SetWriteDeadline(t time.Time) error {
+	if rw.q.left.Load() {
+		return errHandlerReturned
+	}
 	rw.q.setWriteDeadline(t)
 	return nil
 }

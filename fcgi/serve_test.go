@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -253,6 +254,55 @@ func TestWriteDeadlineUnblocksWrite(t *testing.T) {
 	}
 }
 
+// The deadline of one request is not that of the connection.
+func TestWriteDeadlineOfOneOfTwo(t *testing.T) {
+	got := make(chan error, 1)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/late", func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		_ = rc.SetWriteDeadline(time.Now().Add(-time.Second))
+		got <- rc.Flush()
+	})
+	mux.HandleFunc("/app/x", echoLines)
+	s := serve(t, &Server{Handler: mux}).dial(t)
+	s.open(1, flagKeepConn, post...)
+	s.stdout(1, "\r\n\r\n")
+	s.open(2, flagKeepConn, "REQUEST_METHOD", "POST", "SERVER_PROTOCOL", "HTTP/1.1", "REQUEST_URI", "/late")
+	if err := wait(t, "flush", got); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("flush: %v", err)
+	}
+	if out, _ := s.response(2); out != "" {
+		t.Errorf("got %q", out)
+	}
+	s.stdin(1, "x")
+	s.stdout(1, "echo:x")
+}
+
+// Two goroutines of a handler may use the response at once.
+func TestConcurrentWrites(t *testing.T) {
+	s := serve(t, &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		done := make(chan struct{})
+		for range 2 {
+			go func() {
+				for range 100 {
+					fmt.Fprint(w, "xy")
+					_ = rc.Flush()
+					_ = rc.SetWriteDeadline(time.Now().Add(time.Hour))
+				}
+				done <- struct{}{}
+			}()
+		}
+		<-done
+		<-done
+	})}).dial(t)
+	s.open(1, 0, post...)
+	out, _ := s.response(1)
+	if _, body, _ := strings.Cut(out, "\r\n\r\n"); body != strings.Repeat("xy", 200) {
+		t.Errorf("got %q", body)
+	}
+}
+
 func TestReadDeadlineUnblocksRead(t *testing.T) {
 	reading, got := make(chan *http.ResponseController, 1), make(chan error, 3)
 	s := serve(t, &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -303,6 +353,10 @@ func TestPanics(t *testing.T) {
 			fmt.Fprint(w, "partial")
 			panic("boom")
 		}, "Status: 200 ", 1},
+		{"Goexit", func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			runtime.Goexit()
+		}, "Status: 200 ", 0},
 		{"ErrAbortHandler", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "Status: 500 ", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -361,6 +415,9 @@ func TestUseAfterReturn(t *testing.T) {
 	}
 	if err := http.NewResponseController(w).Flush(); err == nil {
 		t.Error("Flush worked")
+	}
+	if http.NewResponseController(w).SetWriteDeadline(time.Time{}) == nil || http.NewResponseController(w).SetReadDeadline(time.Time{}) == nil {
+		t.Error("a deadline was set")
 	}
 	if _, err := r.Body.Read(make([]byte, 1)); !errors.Is(err, http.ErrBodyReadAfterClose) {
 		t.Errorf("Read: %v", err)
