@@ -29,7 +29,7 @@ const (
 type exchange struct {
 	method string // default POST
 	length int64  // chunked, declared, or what it is; 0 with GET: no body
-	http2  bool
+	http2  bool   // over TLS, or in the clear for an http URL
 	header map[string]string
 }
 
@@ -54,6 +54,10 @@ func (s *stage) open(t *testing.T, url string, x exchange) *client {
 		req.Header.Set(name, value)
 	}
 	transport := &http.Transport{DisableKeepAlives: !x.http2, ForceAttemptHTTP2: x.http2, TLSClientConfig: s.TLSConfig()}
+	if x.http2 && strings.HasPrefix(url, "http:") {
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetUnencryptedHTTP2(true)
+	}
 	t.Cleanup(func() {
 		cancel()
 		transport.CloseIdleConnections()

@@ -24,6 +24,8 @@ func TestBothWaysInOneRequest(t *testing.T) {
 		{"nginx FastCGI HTTP2 declared length", nginx, nginx.TLSURL + "/tandem", exchange{length: declared, http2: true}},
 		{"lighttpd FastCGI declared length", lighttpd, lighttpd.FastCGI(), exchange{length: declared}},
 		{"lighttpd CGI declared length", lighttpd, lighttpd.CGI(), exchange{length: declared}},
+		{"lighttpd FastCGI HTTP2 declared length", lighttpd, lighttpd.FastCGI(), exchange{length: declared, http2: true}},
+		{"lighttpd CGI HTTP2 declared length", lighttpd, lighttpd.CGI(), exchange{length: declared, http2: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			client := c.open(t, c.url, c.exchange)
@@ -44,12 +46,15 @@ func TestBothWaysInOneRequest(t *testing.T) {
 	}
 }
 
-// Decides that a streamed body needs a declared length behind lighttpd.
-func TestLighttpdRefusesChunked(t *testing.T) {
+// Decides that a streamed body needs a declared length behind lighttpd, on HTTP/2 too.
+func TestLighttpdRefusesUnknownLength(t *testing.T) {
 	s := newStage(t, Lighttpd, Config{})
-	for name, url := range map[string]string{"FastCGI": s.FastCGI(), "CGI": s.CGI()} {
+	for name, x := range map[string]exchange{"HTTP1": {length: chunked}, "HTTP2": {length: chunked, http2: true}} {
 		t.Run(name, func(t *testing.T) {
-			client := s.open(t, url, exchange{length: chunked})
+			client := s.open(t, s.FastCGI(), x)
+			client.send("one\n")
+			client.expectStatus(411)
+			client = s.open(t, s.CGI(), x)
 			client.send("one\n")
 			client.expectStatus(411)
 		})
@@ -59,10 +64,18 @@ func TestLighttpdRefusesChunked(t *testing.T) {
 // Decides transport pulse: behind mod_proxy_fcgi each chunk that the client sends
 // lets one record of the program through, the first after three.
 func TestApacheProxyPassesOneRecordPerChunk(t *testing.T) {
-	s := newStage(t, Apache, Config{})
-	for name, length := range map[string]int64{"chunked": chunked, "declared length": declared} {
+	s := newStage(t, Apache, Config{TLS: true})
+	for name, x := range map[string]exchange{
+		"chunked":         {length: chunked},
+		"declared length": {length: declared},
+		"HTTP2":           {length: chunked, http2: true},
+	} {
 		t.Run(name, func(t *testing.T) {
-			client := s.open(t, s.FastCGI(), exchange{length: length})
+			url := s.FastCGI()
+			if x.http2 {
+				url = s.TLSURL + "/tandem"
+			}
+			client := s.open(t, url, x)
 			client.send("a")
 			app := s.next(t)
 			app.read("a")
@@ -81,7 +94,7 @@ func TestApacheProxyPassesOneRecordPerChunk(t *testing.T) {
 				app.read("b")
 			}
 			client.receive("4")
-			if length == declared {
+			if x.length == declared {
 				return // ending a body before its declared length is an abort
 			}
 			client.end()
