@@ -10,7 +10,7 @@ import (
 // body is the request's body: stdin, up to CONTENT_LENGTH where that is known. One
 // goroutine reads at a time.
 type body struct {
-	in     *stream // nil: there is none
+	in     *stream // nil: there is none, and left is 0
 	left   int64   // negative: up to the end of stdin
 	closed atomic.Bool
 }
@@ -28,7 +28,7 @@ func (b *body) Read(p []byte) (int, error) {
 	switch {
 	case b.closed.Load():
 		return 0, http.ErrBodyReadAfterClose
-	case b.in == nil || b.left == 0:
+	case b.left == 0:
 		return 0, io.EOF
 	case len(p) == 0:
 		return 0, nil

@@ -91,8 +91,10 @@ func serve(ctx context.Context, cancel context.CancelCauseFunc, h http.Handler, 
 		return err
 	}
 	b := newBody(r, in)
-	r.Body = b
-	w.body = b
+	r.Body, w.body = b, b
+	if b.in == nil || b.left == 0 {
+		r.Body = http.NoBody
+	}
 	r = r.WithContext(gateway.NewContext(ctx, gateway.FromVars(gateway.CGI, vars)))
 	if h == nil {
 		h = http.DefaultServeMux
