@@ -60,10 +60,11 @@ func start(path string, args []string, dir string, env []string) (*child, error)
 	}
 	// os/exec only makes goroutines for what is not an *os.File, and its own
 	// pipes are closed by Wait, with what is still in them: so pipes of ours.
+	pidfd := -1
 	cmd := &exec.Cmd{
 		Path: path, Args: args, Dir: dir, Env: env,
 		Stdin: pipes[0][0], Stdout: pipes[1][1], Stderr: pipes[2][1],
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
 	}
 	if err := cmd.Start(); err != nil {
 		closeAll()
@@ -76,19 +77,38 @@ func start(path string, args []string, dir string, env []string) (*child, error)
 		cmd: cmd, stdin: pipes[0][1], stdout: pipes[1][0], stderr: pipes[2][0],
 		exited: make(chan struct{}),
 	}
-	go c.awaitExit()
+	go c.awaitExit(pidfd)
 	return c, nil
 }
 
 // awaitExit closes exited when the process has exited, and leaves it a zombie.
-func (c *child) awaitExit() {
+// The Go runtime's poller waits for it on the pidfd; without one (Linux before 5.3)
+// each child costs a thread.
+func (c *child) awaitExit(pidfd int) {
 	defer close(c.exited)
+	if pidfd >= 0 {
+		// os.NewFile gives only non-blocking files to the poller. os.Process shares the
+		// flag: its Wait would not wait any more, but reap comes after the exit.
+		_ = unix.SetNonblock(pidfd, true)
+		f := os.NewFile(uintptr(pidfd), "pidfd")
+		defer f.Close()
+		if conn, err := f.SyscallConn(); err == nil && conn.Read(exitSeen) == nil {
+			return
+		}
+	}
 	for {
 		err := unix.Waitid(unix.P_PID, c.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if err != unix.EINTR {
 			return
 		}
 	}
+}
+
+// exitSeen asks without waiting; SyscallConn.Read calls it again at each event.
+func exitSeen(pidfd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return n > 0 && err == nil
 }
 
 // signalGroup sends sig to the child's process group. Only before reap: the group's number is
@@ -99,11 +119,14 @@ func (c *child) signalGroup(sig syscall.Signal) {
 	_ = syscall.Kill(-c.cmd.Process.Pid, sig)
 }
 
-// reap takes the exit status. Call once, after exited.
-func (c *child) reap() *os.ProcessState {
-	// The error repeats what the state says.
-	_ = c.cmd.Wait()
-	return c.cmd.ProcessState
+// reap takes the exit status: whether it was 0, and what it is in words. Call
+// once, after exited.
+func (c *child) reap() (success bool, status string) {
+	err := c.cmd.Wait()
+	if state := c.cmd.ProcessState; state != nil {
+		return state.Success(), state.String()
+	}
+	return false, fmt.Sprintf("exit status unknown: %v", err) // somebody else has reaped it
 }
 
 // startAdvice says what to do about a program that could not be started.

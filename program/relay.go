@@ -89,19 +89,19 @@ func (a *App) relay(ctx context.Context, s conn, c *child, log *slog.Logger) err
 	stderr.wake()
 	awaitOutputs(over, &outputs)
 	c.signalGroup(syscall.SIGKILL) // what the program left behind
-	state := c.reap()
+	success, status := c.reap()
 	outputs.Wait()
 	input.Wait()
 
-	log.Debug("program ended", "status", state.String(), "stopped_by", lastStep)
+	log.Debug("program ended", "status", status, "stopped_by", lastStep)
 	var failed failure
 	switch {
 	case errors.As(context.Cause(over), &failed):
 		return failed.CloseError
 	case ctx.Err() != nil:
 		return nil // the session ended first: nobody is left to tell the status to
-	case !state.Success():
-		return frame.Errorf(frame.CodeProgramExited, "%s", state)
+	case !success:
+		return &frame.CloseError{Code: frame.CodeProgramExited, Reason: status}
 	case cut != nil:
 		return cut
 	}

@@ -312,6 +312,24 @@ func TestStderrBothLogsAfterTheSession(t *testing.T) {
 	}
 }
 
+// The way of kernels without pidfd.
+func TestExitWithoutPidfd(t *testing.T) {
+	c, err := start("/bin/cat", []string{"cat"}, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &child{cmd: c.cmd, exited: make(chan struct{})}
+	go other.awaitExit(-1)
+	c.stdin.Close()
+	<-other.exited
+	<-c.exited
+	if success, status := c.reap(); !success || status != "exit status 0" {
+		t.Error(status)
+	}
+	c.stdout.Close()
+	c.stderr.Close()
+}
+
 // Sessions that are opened and dropped leave no file open; TestMain looks for
 // goroutines and processes.
 func TestDroppedSessionsLeaveNothing(t *testing.T) {
