@@ -50,7 +50,7 @@ var roles = map[string]func(arg string) int{
 		}
 		return 0
 	},
-	// files writes its open files, whether writing to each is blocking, and whether SIGPIPE is ignored.
+	// files writes its open files, and whether each is blocking.
 	"files": func(string) int {
 		fds, err := filepath.Glob("/proc/self/fd/*")
 		if err != nil {
@@ -110,7 +110,7 @@ var roles = map[string]func(arg string) int{
 		}
 		return 0
 	},
-	// flood writes for ever, and says on stderr how much has gone, after each MiB.
+	// flood writes lines for ever.
 	"flood": func(string) int {
 		line := []byte(strings.Repeat("x", 1023) + "\n")
 		for i := 1; ; i++ {
@@ -139,7 +139,7 @@ var roles = map[string]func(arg string) int{
 		fmt.Println("end after", n)
 		return 0
 	},
-	// close-stdin closes its stdin, says so, and ends when it is told to over fd 1's other end going away.
+	// close-stdin closes its stdin, says so, and ends at SIGTERM.
 	"close-stdin": func(string) int {
 		os.Stdin.Close()
 		fmt.Println("closed")
