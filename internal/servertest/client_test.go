@@ -133,16 +133,29 @@ func (c *client) receive(text string) {
 	c.rest = c.rest[len(text):]
 }
 
-// silent checks that nothing comes for a while.
-func (c *client) silent() {
+// heard waits a little for anything to come, and tells whether it did.
+func (c *client) heard() bool {
 	c.t.Helper()
 	if c.rest != "" {
-		c.t.Fatalf("client: got %q, expected nothing", c.rest)
+		return true
 	}
 	select {
 	case more, ok := <-c.output:
-		c.t.Fatalf("client: got %q (open: %v, %v), expected nothing for now", more, ok, c.err)
+		if !ok {
+			c.t.Fatalf("client: response ended: %v", c.err)
+		}
+		c.rest = more
+		return true
 	case <-time.After(300 * time.Millisecond):
+		return false
+	}
+}
+
+// silent checks that nothing comes for a while.
+func (c *client) silent() {
+	c.t.Helper()
+	if c.heard() {
+		c.t.Fatalf("client: got %q, expected nothing for now", c.rest)
 	}
 }
 

@@ -15,6 +15,7 @@ const helloResponse = "Content-Type: text/plain\r\n\r\nhello"
 // Decides that only the close frame is a normal end: nginx shows a program that died
 // in the middle as a complete response.
 func TestNginxShowsCrashAsCompleteResponse(t *testing.T) {
+	t.Parallel()
 	r := newResponder(t, Nginx)
 	s := &stage{Server: r.Server}
 	client := s.open(t, r.FastCGI(), exchange{length: chunked})
@@ -29,6 +30,7 @@ func TestNginxShowsCrashAsCompleteResponse(t *testing.T) {
 // Decides that a closed connection cancels a session: no server says it with
 // FCGI_ABORT_REQUEST.
 func TestClientGoneClosesConnection(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []Kind{Nginx, Lighttpd} {
 		t.Run(string(kind), func(t *testing.T) {
 			r := newResponder(t, kind)
@@ -63,6 +65,7 @@ func halfClose(t *testing.T, server *Server, path string, started func()) net.Co
 
 // Decides that a client never half-closes its socket: servers take it for gone.
 func TestHalfCloseIsAbort(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []Kind{Nginx, Lighttpd} {
 		t.Run(string(kind), func(t *testing.T) {
 			r := newResponder(t, kind)
@@ -78,6 +81,7 @@ func TestHalfCloseIsAbort(t *testing.T) {
 
 // Decides that a CGI program behind lighttpd learns at once that the client has gone.
 func TestLighttpdSignalsCGIWhenClientIsGone(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, Lighttpd, Config{})
 	t.Run("closed", func(t *testing.T) {
 		client := s.open(t, s.CGI(), exchange{length: declared})
@@ -102,6 +106,7 @@ func TestLighttpdSignalsCGIWhenClientIsGone(t *testing.T) {
 // Decides that a CGI program must end its work before its response: Apache sends
 // SIGTERM as soon as the response has ended.
 func TestApacheSignalsCGIAtResponseEnd(t *testing.T) {
+	t.Parallel()
 	for name, prefork := range map[string]bool{"mod_cgid": false, "mod_cgi": true} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, Apache, Config{Prefork: prefork})
@@ -119,6 +124,7 @@ func TestApacheSignalsCGIAtResponseEnd(t *testing.T) {
 // Decides that a CGI program behind Apache must write now and then: that is how it
 // learns that the client has gone, by SIGPIPE (EPIPE) or SIGTERM, whichever is first.
 func TestApacheSignalsCGIOnceItWritesToNobody(t *testing.T) {
+	t.Parallel()
 	for name, prefork := range map[string]bool{"mod_cgid": false, "mod_cgi": true} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, Apache, Config{Prefork: prefork})

@@ -75,6 +75,7 @@ func drain(counts chan int) (last int) {
 // The shipped configuration lifts every limit on a body's size that its surroundings
 // may have.
 func TestBodyOfAnySize(t *testing.T) {
+	t.Parallel()
 	const size = 1 << 20
 	for _, c := range []struct {
 		name   string

@@ -8,6 +8,7 @@ import (
 // The shipped configuration hands on what a program needs to know, and nothing that
 // a request could make of it.
 func TestVariables(t *testing.T) {
+	t.Parallel()
 	t.Run("FastCGI", func(t *testing.T) {
 		for _, kind := range Kinds {
 			t.Run(string(kind), func(t *testing.T) {
