@@ -39,6 +39,7 @@ type body struct {
 	pending []byte
 	first   []byte // the open frame: written before anybody reads
 	over    bool
+	failed  error // why a Write failed by itself
 
 	pulsing  bool
 	interval time.Duration // until the next pulse
@@ -75,8 +76,9 @@ func (b *body) Write(p []byte) (int, error) {
 		b.mu.Unlock()
 		return 0, errAbandoned
 	case b.length >= 0 && int64(len(p)+len(b.first)) > b.rest:
+		b.failed = fmt.Errorf("the %d bytes that the web server allows for a request's body are used up, raise its limit on the size of requests", b.length)
 		b.mu.Unlock()
-		return 0, fmt.Errorf("the %d bytes that the web server allows for a request's body are used up, raise its limit on the size of requests", b.length)
+		return 0, b.failed
 	case b.first == nil:
 		b.first = append([]byte{}, p...)
 		b.mu.Unlock()
@@ -131,6 +133,13 @@ func (b *body) end() {
 		b.over = true
 		close(b.ended)
 	}
+}
+
+// failure is why the body could not go on, nil if that was not its own doing.
+func (b *body) failure() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failed
 }
 
 func (b *body) poke() {

@@ -176,6 +176,8 @@ func (c *Conn) carry(ctx context.Context, rt *http.Transport, req *http.Request)
 		err = errNoClose // where the link has not got it before
 	} else if cause := context.Cause(ctx); cause != nil {
 		err = cause
+	} else if failure := c.body.failure(); failure != nil {
+		err = failure // net/http only knows that it was told to stop
 	}
 	if c.fail == nil {
 		c.fail = err

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,8 +20,8 @@ import (
 // smaller ones for those that hold the value against a limit (413).
 var lengths = []int64{1 << 40, 1 << 30, 1 << 20}
 
-// Dial opens a session at the endpoint rawURL, and returns once the program has
-// been started. o may be nil. ctx bounds the dialling, not the session.
+// Dial opens a session at the endpoint rawURL, and returns once the session is
+// open and the program told to start. o may be nil. ctx bounds the dialling, not the session.
 //
 // An answer that is not a session is an *HTTPError, and a server that does not
 // let messages through both ways a *NoTransportError. A session that ends while
@@ -160,9 +159,14 @@ func (d *dialer) isTheWay(err error) bool {
 	}
 	// A connection that can't be made has nothing to do with transports; one that
 	// breaks may have.
-	var op *net.OpError
-	return !errors.As(err, &op) || op.Op != "dial"
+	var connect *connectError
+	return !errors.As(err, &connect)
 }
+
+// connectError says that there was no connection on which to send a request.
+type connectError struct{ error }
+
+func (e *connectError) Unwrap() error { return e.error }
 
 // started tells whether an attempt that failed with err may have started the
 // program, so that another one could start it twice.
@@ -252,7 +256,11 @@ func (d *dialer) await(ctx context.Context, c *Conn, hold bool) error {
 	select { // connecting has time-outs of its own
 	case <-c.body.begun:
 	case <-c.done:
-		return c.refused()
+		select {
+		case <-c.body.begun:
+		default:
+			return &connectError{c.refused(hold)}
+		}
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -262,8 +270,8 @@ func (d *dialer) await(ctx context.Context, c *Conn, hold bool) error {
 	defer late.Stop()
 	select {
 	case <-c.opened:
-	case <-c.done:
-		return c.refused()
+	case <-c.link.Done():
+		return c.refused(hold)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -280,21 +288,29 @@ func (d *dialer) await(ctx context.Context, c *Conn, hold bool) error {
 	return nil
 }
 
-// refused is why the request is over before it was a session.
-func (c *Conn) refused() error {
+// refused is why the session is over before Dial is done. nil: it was open, its
+// program runs, and what came can be received.
+func (c *Conn) refused(hold bool) error {
+	over := c.link.Err()
+	if over.Code != frame.CodeHeartbeat {
+		return over
+	}
+	<-c.done // soon: terminated doesn't wait for a lost transport
 	select {
 	case <-c.opened:
-		return c.link.Err()
+		if hold {
+			return over
+		}
+		return nil
 	default:
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var over *frame.CloseError
 	var answer *HTTPError
-	if errors.As(c.fail, &over) || errors.As(c.fail, &answer) {
-		return c.fail
+	if errors.As(c.fail, &answer) {
+		return answer
 	}
-	return fmt.Errorf("client: no session opened: %w", c.fail)
+	return fmt.Errorf("client: no session: %w", c.fail)
 }
 
 // request makes a request without a body.
