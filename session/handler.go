@@ -114,8 +114,16 @@ var errGone = problemf(http.StatusGone, "This session is not here: it has ended,
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
 	h.options.Log.Info("request refused", "status", p.Status, "method", r.Method, "path", r.URL.Path, "address", r.RemoteAddr, "detail", p.Detail)
+	// A body that stays open must not hold the answer back, which an HTTP/1
+	// server does to be able to use the connection again.
+	rc := http.NewResponseController(w)
+	rc.EnableFullDuplex()
 	answer := *p
 	answer.write(w)
+	if r.ContentLength != 0 {
+		rc.Flush()
+		rc.SetReadDeadline(longAgo)
+	}
 }
 
 // open makes a session of the request and carries it to its end.

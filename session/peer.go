@@ -28,6 +28,7 @@ func newPeer(r *http.Request, info *gateway.Info) Peer {
 		Header:    r.Header,
 		Vars:      info.Vars,
 	}
+	p.Header.Set("Host", r.Host) // which net/http keeps apart, and programs know as HTTP_HOST
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		p.Addr = host
 	}
