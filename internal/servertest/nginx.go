@@ -21,8 +21,7 @@ func writeNginx(s *Server, l layout) (args, check []string, err error) {
 worker_processes 2;
 pid %[1]s/nginx.pid;
 error_log %[1]s/error.log info;
-events { worker_connections 20000; }
-worker_rlimit_nofile 40000;
+events { worker_connections 10000; }
 http {
     access_log off;
     server_tokens on;
