@@ -49,6 +49,12 @@ func main() {
 
 func try(ctx context.Context, args []string) (err error) {
 	o, err := parse(args)
+	// All that the wrapper and we put on disk is here, but for what the servers
+	// have in folders of their own. The wrapper names it first, so it is known even
+	// if the arguments are wrong.
+	if o.bin != "" {
+		defer func() { err = errors.Join(err, os.RemoveAll(o.bin)) }()
+	}
 	if err != nil {
 		return err
 	}
@@ -56,9 +62,6 @@ func try(ctx context.Context, args []string) (err error) {
 		fmt.Print(help)
 		return nil
 	}
-	// All that the wrapper and we put on disk is here, but for what the servers
-	// have in folders of their own.
-	defer func() { err = errors.Join(err, os.RemoveAll(o.bin)) }()
 	if o.server != "" {
 		if err := servertest.Installed(o.server); err != nil {
 			return err

@@ -203,6 +203,30 @@ func TestUserProgram(t *testing.T) {
 	try.interrupt(t)
 }
 
+// Whatever ends it early, nothing stays on disk.
+func TestEarlyEnd(t *testing.T) {
+	root, err := servertest.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for args, status := range map[string]int{"--help": 0, "--bogus": exitUsage, "--app nosuch": exitUsage, "-- ./nosuch": 1} {
+		temp := t.TempDir()
+		cmd := exec.Command(filepath.Join(root, "scripts", "try"), strings.Fields(args)...)
+		cmd.Env = append(os.Environ(), "TMPDIR="+temp, "GOTMPDIR="+t.TempDir(), "CI=false")
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != status {
+			t.Errorf("scripts/try %s: status %d, expected %d:\n%s", args, got, status, out)
+		}
+		left, err := os.ReadDir(temp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) > 0 {
+			t.Errorf("scripts/try %s left %v behind", args, left)
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	for _, c := range []struct {
 		args string
