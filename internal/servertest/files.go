@@ -66,7 +66,11 @@ func (s *Server) install(names ...string) error {
 		if err != nil {
 			return fmt.Errorf("servertest: %w", err)
 		}
-		if err := s.write(filepath.Base(name), string(data)); err != nil {
+		text := string(data)
+		if s.config.replace[0] != "" {
+			text = strings.ReplaceAll(text, s.config.replace[0], s.config.replace[1])
+		}
+		if err := s.write(filepath.Base(name), text); err != nil {
 			return err
 		}
 	}

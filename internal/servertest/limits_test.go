@@ -132,14 +132,11 @@ func slow(t *testing.T) {
 func TestApacheCutsQuietBody(t *testing.T) {
 	slow(t)
 	const quiet = 25 * time.Second
-	shipped := newStage(t, Apache, Config{})
-	bare := &stage{director: shipped.director, Server: Start(t, Apache, Config{
-		Extra: fmt.Sprintf("ProxyPass /tandem \"unix:%s|fcgi://tandem/\" flushpackets=on", shipped.config.Socket),
-	})}
 	t.Run("as shipped", func(t *testing.T) {
-		client := shipped.open(t, shipped.FastCGI(), exchange{length: chunked})
+		s := newStage(t, Apache, Config{})
+		client := s.open(t, s.FastCGI(), exchange{length: chunked})
 		client.send("a")
-		app := shipped.next(t)
+		app := s.next(t)
 		app.read("a")
 		time.Sleep(quiet) // there is nothing to wait for: nothing happens, is the fact
 		client.send("b")
@@ -149,10 +146,11 @@ func TestApacheCutsQuietBody(t *testing.T) {
 		app.end()
 		client.finished()
 	})
-	t.Run("without our file", func(t *testing.T) {
-		client := bare.open(t, bare.FastCGI(), exchange{length: chunked})
+	t.Run("without", func(t *testing.T) {
+		s := newStage(t, Apache, Config{replace: [2]string{"RequestReadTimeout body=0", ""}})
+		client := s.open(t, s.FastCGI(), exchange{length: chunked})
 		client.send("a")
-		app := bare.next(t)
+		app := s.next(t)
 		app.read("a")
 		fmt.Fprintln(app.conn, "read")
 		select {
@@ -164,4 +162,43 @@ func TestApacheCutsQuietBody(t *testing.T) {
 			t.Fatalf("Apache did not cut a body that was quiet for %v", quiet)
 		}
 	})
+}
+
+// Decides FcgidBusyTimeout in the shipped file: mod_fcgid kills a process whose
+// request takes longer, though it may be talking all the time.
+func TestFcgidKillsLongRequest(t *testing.T) {
+	slow(t)
+	s := newStage(t, Apache, Config{
+		Global:  "FcgidBusyScanInterval 1",
+		replace: [2]string{"FcgidBusyTimeout 86400", "FcgidBusyTimeout 2"},
+	})
+	client := s.open(t, s.Fcgid(), exchange{method: "GET"})
+	app := s.next(t)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for app.do(`write "more"`) == "wrote" {
+		select {
+		case <-client.output:
+		case <-deadline:
+			t.Fatal("mod_fcgid let a request live longer than FcgidBusyTimeout")
+		}
+		<-tick.C
+	}
+}
+
+// Decides FilterChain ! in the shipped files: with mod_deflate on text/plain, as Debian
+// has it, a CGI program's short first line stays in Apache, no-gzip or not.
+func TestDeflateHoldsFirstLineOfCGI(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, Apache, Config{replace: [2]string{"FilterChain !", ""}})
+	client := s.open(t, s.CGI(), exchange{method: "GET", header: map[string]string{"Accept-Encoding": "gzip"}})
+	app := s.next(t)
+	app.write("short\n")
+	client.silent()
+	long := strings.Repeat("x", 100)
+	app.write(long)
+	client.receive("short\n" + long)
+	app.end()
+	client.finished()
 }

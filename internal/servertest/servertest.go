@@ -79,6 +79,10 @@ type Config struct {
 	// Source is the repository's root, whose configuration is used. Empty: found
 	// above the working directory.
 	Source string
+
+	// replace changes the shipped files: a text and what goes in its place, to see
+	// what a directive is good for.
+	replace [2]string
 }
 
 // Server is a running web server. Its methods may be called from any goroutine.
