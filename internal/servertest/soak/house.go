@@ -54,7 +54,11 @@ func (h *house) start(ctx context.Context) ([]route, error) {
 	h.stops = append(h.stops, td.Stop)
 
 	routes := []route{{options: h.options, name: "Tandem's HTTP", config: "own", url: td.HTTP + "/tandem"}}
-	for config, dir := range map[string]string{"shipped": source, "defaults": bare} {
+	for _, config := range []string{"shipped", "defaults"} {
+		dir := source
+		if config == "defaults" {
+			dir = bare
+		}
 		run := func(kind servertest.Kind, c servertest.Config) (*servertest.Server, error) {
 			c.Source, c.Socket = dir, td.Socket
 			s, err := servertest.Run(ctx, kind, c)

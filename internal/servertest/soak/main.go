@@ -25,9 +25,9 @@ import (
 const usage = `usage: scripts/soak [SECONDS]
 
 Opens sessions through nginx, Apache, lighttpd and Tandem's HTTP front, leaves them
-idle for SECONDS (default 300, longer than any default time-out that a heartbeat can
-meet), and checks that each is still there. Prints a table; exit status 1 if a
-session was cut.
+idle for SECONDS (default 330: longer than any default time-out on silence, Apache's
+300 s included), and checks that each is still there. Prints a table; exit status 1
+if a session was cut.
 `
 
 func main() {
@@ -39,7 +39,7 @@ func main() {
 		defer os.RemoveAll(args[1])
 		args = args[2:]
 	}
-	o := options{idle: 5 * time.Minute, heartbeat: 15 * time.Second}
+	o := options{idle: 330 * time.Second, heartbeat: 15 * time.Second}
 	if len(args) == 1 {
 		if s, err := strconv.Atoi(args[0]); err == nil && s > 0 {
 			o.idle, args = time.Duration(s)*time.Second, nil
