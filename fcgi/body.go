@@ -9,7 +9,14 @@ import (
 )
 
 // BodyBuffer is how many bytes of a request's body are read ahead of the handler.
-const BodyBuffer = 64 << 10
+// It is that large for nginx, which stalls an upload for good once the socket to
+// us is full and the response has begun (SERVERS.md trap 1): a burst that the
+// handler takes in more slowly than nginx sends it waits here. It is memory only
+// while a burst waits.
+const BodyBuffer = 4 << 20
+
+// keptBuffer is how much of the buffer an empty body keeps, in bytes.
+const keptBuffer = 16 << 10
 
 // hangUpInterval is how often the connection is looked at while a full body keeps
 // it from being read.
@@ -75,6 +82,9 @@ func (b *body) take(p []byte) (n int, err error, ok bool) {
 		n = copy(p, b.buf[b.off:])
 		b.off += n
 		if b.off == len(b.buf) {
+			if cap(b.buf) > keptBuffer {
+				b.buf = nil
+			}
 			b.buf, b.off = b.buf[:0], 0
 		}
 		signal(b.space)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 
 	"tandem/cgi"
 )
@@ -106,6 +107,9 @@ func (c *conn) content(left *int) ([]byte, error) {
 
 // each passes the content on as it comes, in pieces that are valid during the call.
 func (c *conn) each(left *int, f func([]byte) error) error {
+	if *left > readBuffer {
+		return c.eachLarge(left, f)
+	}
 	for *left > 0 {
 		if _, err := c.br.Peek(1); err != nil {
 			return readError(midRecord(err))
@@ -121,6 +125,25 @@ func (c *conn) each(left *int, f func([]byte) error) error {
 	}
 	return nil
 }
+
+// eachLarge is each with larger reads than the connection's own buffer has room for.
+func (c *conn) eachLarge(left *int, f func([]byte) error) error {
+	buf := largeBuffers.Get().(*[maxContent]byte)
+	defer largeBuffers.Put(buf)
+	for *left > 0 {
+		n, err := c.br.Read(buf[:*left])
+		if err != nil {
+			return readError(midRecord(err))
+		}
+		if err := f(buf[:n]); err != nil {
+			return err
+		}
+		*left -= n
+	}
+	return nil
+}
+
+var largeBuffers = sync.Pool{New: func() any { return new([maxContent]byte) }}
 
 func (c *conn) request(id uint16) *request {
 	c.mu.Lock()

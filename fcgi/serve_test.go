@@ -194,8 +194,8 @@ func TestConnectionClosed(t *testing.T) {
 			wait(t, "handler", started)
 			if body == "full" {
 				// More than is read ahead, and less than fits with the socket's buffer.
-				for range 5 {
-					s.stdin(1, strings.Repeat("x", BodyBuffer/4))
+				for range BodyBuffer/maxContent + 2 {
+					s.stdin(1, strings.Repeat("x", maxContent))
 				}
 			}
 			s.nc.Close()

@@ -30,19 +30,26 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, in, out frame.Co
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Incremental", "?1")
 	w.WriteHeader(http.StatusOK)
-	if !out.Framed() {
+	var carrier flow.Carrier = resp
+	var body io.Reader = r.Body
+	switch {
+	case needsHold(gateway.Of(r), in):
+		held := newHold(resp, r.Body)
+		defer held.release() // nothing of it may run when the handler returns
+		carrier, body = held, held
+	case !out.Framed():
 		resp.Flush() // a framed response begins with open, which takes the header along
 	}
 
 	lost := context.AfterFunc(r.Context(), func() {
 		s.link.Lost("the web server closed the request: " + context.Cause(r.Context()).Error())
 	})
-	s.link.Attach(resp, out, pulse, s.handler.options.openFrame(s.id, s.peer.Transport))
+	s.link.Attach(carrier, out, pulse, s.handler.options.openFrame(s.id, s.peer.Transport))
 	if !in.Framed() {
 		s.start() // no open frame will come that could tell it to wait
 	}
 
-	err := s.link.Feed(r.Body, in, s.control)
+	err := s.link.Feed(body, in, s.control)
 	resp.reading.Store(false)
 	switch {
 	case err == nil:

@@ -66,11 +66,7 @@ type route struct {
 func routes(t *testing.T) []route {
 	t.Helper()
 	td := servertest.StartTandem(t, endpoints)
-	cgi := t.TempDir() + "/cgi.toml"
-	if err := os.WriteFile(cgi, []byte(cgiEndpoints), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	openToAll(t, cgi)
+	cgi := cgiConfig(t, "/cgi-bin/tandem")
 	nginx := servertest.Start(t, servertest.Nginx, servertest.Config{Socket: td.Socket, TLS: true})
 	lighttpd := servertest.Start(t, servertest.Lighttpd, servertest.Config{Socket: td.Socket, Binary: servertest.Binary(t), TandemConfig: cgi})
 	apache := servertest.Start(t, servertest.Apache, servertest.Config{Socket: td.Socket})
@@ -84,9 +80,6 @@ func routes(t *testing.T) []route {
 		{name: "apache", base: apache.FastCGI(), transport: "pulse", body: "chunked"},
 	}
 }
-
-// cgiEndpoints is endpoints as a CGI program sees them, below its own path.
-var cgiEndpoints = replacePaths(endpoints)
 
 // dial opens a session at the endpoint below a route's base.
 func (r *route) dial(t *testing.T, endpoint string, change func(*client.Options)) *client.Conn {

@@ -10,9 +10,17 @@ import (
 	"time"
 )
 
-// replacePaths makes the endpoints' paths those below /cgi-bin/tandem.
-func replacePaths(toml string) string {
-	return strings.ReplaceAll(toml, `path = "/tandem`, `path = "/cgi-bin/tandem`)
+// cgiConfig writes the endpoints for a program that the web server starts at
+// base, and returns the file's path.
+func cgiConfig(t *testing.T, base string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "tandem.toml")
+	toml := strings.ReplaceAll(endpoints, `path = "/tandem`, `path = "`+base)
+	if err := os.WriteFile(file, []byte(toml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	openToAll(t, file)
+	return file
 }
 
 // openToAll lets a web server that runs as another user read file.

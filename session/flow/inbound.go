@@ -32,6 +32,9 @@ type inbound struct {
 	ready chan struct{}
 }
 
+// overhead is what a waiting message takes in memory beside its bytes.
+const overhead = 64
+
 // whole is a message that waits for the app.
 type whole struct {
 	msg  frame.Message
@@ -129,7 +132,7 @@ func (l *Link) message(f *frame.Frame, framed bool) error {
 			return frame.Errorf(frame.CodePolicy, "window overrun: %d bytes in %d fragments are un-acked, the limit is %d bytes and %d fragments: wait for acks",
 				in.held.bytes, in.held.frags, l.cfg.Window, l.cfg.Messages)
 		}
-	} else if in.bytes+int64(len(f.Data)) > l.cfg.Buffer {
+	} else if in.bytes+int64(len(in.queue)-in.head)*overhead+int64(len(f.Data)) > l.cfg.Buffer {
 		return frame.Errorf(frame.CodePolicy, "input buffer overrun: more than %d bytes wait for the app (lines_buffer): send more slowly, or use the json or binary codec", l.cfg.Buffer)
 	}
 	in.seq++

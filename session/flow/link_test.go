@@ -341,7 +341,7 @@ func TestCut(t *testing.T) {
 // TestLines: no acks; what is written is done with, what waits is bounded.
 func TestLines(t *testing.T) {
 	cfg := config()
-	cfg.Buffer = 1000
+	cfg.Buffer = 100 * (10 + 64) // a message counts 64 bytes beside its own
 	l := flow.New(cfg)
 	out := &output{}
 	l.Attach(out, frame.Lines, flow.Streaming, open(cfg))
