@@ -1,0 +1,69 @@
+// Package house holds the module to its architecture: which package may import
+// which, by what go list says.
+package house
+
+import (
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed is, for each package, all that it may depend on of this module, and
+// a pattern of what it must not depend on at all.
+var allowed = map[string]struct {
+	own   []string
+	never string
+}{
+	"tandem/session/frame":     {never: `^net|^os/exec$|^flag$`},
+	"tandem/session/flow":      {own: []string{"tandem/session/frame"}, never: `^net|^os/exec$|^flag$`},
+	"tandem/session":           {own: []string{"tandem/session/frame", "tandem/session/flow", "tandem/internal/gateway"}, never: `^os/exec$|^flag$|logrus|toml`},
+	"tandem/cgi":               {own: []string{"tandem/internal/gateway"}, never: `logrus|toml|kong`},
+	"tandem/fcgi":              {own: []string{"tandem/cgi", "tandem/internal/gateway"}, never: `logrus|toml|kong`},
+	"tandem/program":           {own: []string{"tandem/session", "tandem/session/frame", "tandem/session/flow", "tandem/internal/gateway"}, never: `logrus|toml|kong`},
+	"tandem/client":            {own: []string{"tandem/session/frame", "tandem/session/flow"}, never: `^os/exec$|logrus|toml|kong`},
+	"tandem/internal/gateway":  {never: `^os/exec$|logrus|toml|kong`},
+	"tandem/internal/listen":   {never: `logrus|toml|kong`},
+	"tandem/internal/config":   {never: `logrus|kong`},
+	"tandem/internal/endpoint": {own: []string{"tandem/internal/gateway"}, never: `logrus|toml|kong`},
+}
+
+func TestImports(t *testing.T) {
+	for pkg, rule := range allowed {
+		never := regexp.MustCompile(rule.never)
+		for _, dep := range list(t, "-deps", pkg) {
+			switch {
+			case dep == pkg:
+			case strings.HasPrefix(dep, "tandem/") && !slices.Contains(rule.own, dep):
+				t.Errorf("%s depends on %s", pkg, dep)
+			case never.MatchString(dep):
+				t.Errorf("%s depends on %s", pkg, dep)
+			}
+		}
+	}
+}
+
+// TestCmdAlone: what ends processes, reads flags or logs for people is cmd's.
+func TestCmdAlone(t *testing.T) {
+	cmdOnly := regexp.MustCompile(`logrus|go-systemd|alecthomas/kong`)
+	for _, pkg := range list(t, "tandem/...") {
+		if strings.HasPrefix(pkg, "tandem/cmd/") {
+			continue
+		}
+		for _, imp := range list(t, "-f", `{{join .Imports "\n"}}`, pkg) {
+			if cmdOnly.MatchString(imp) {
+				t.Errorf("%s imports %s, which is for cmd/tandem alone", pkg, imp)
+			}
+		}
+	}
+}
+
+func list(t *testing.T, args ...string) []string {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v", args, err)
+	}
+	return strings.Fields(string(out))
+}
