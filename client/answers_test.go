@@ -297,6 +297,7 @@ func TestGarbage(t *testing.T) {
 			c, err := Dial(patient(t), url, &Options{Transport: Single, Codec: "json", Proxy: noProxy})
 			if c != nil {
 				defer c.CloseNow()
+				<-c.Done() // receiving would make room in the window
 				for err == nil {
 					_, err = c.Receive(patient(t))
 				}

@@ -130,9 +130,7 @@ func TestCloseReachesTheApp(t *testing.T) {
 func TestCloseNowReachesTheApp(t *testing.T) {
 	got := make(chan error, 1)
 	app := session.AppFunc(func(ctx context.Context, s *session.Session) error {
-		if err := s.Send(ctx, frame.Text("started")); err != nil {
-			return err
-		}
+		s.Send(ctx, frame.Text("started")) // the end may come before it returns
 		<-ctx.Done()
 		got <- context.Cause(ctx)
 		return ctx.Err()
@@ -162,7 +160,10 @@ func TestCloseNowReachesTheApp(t *testing.T) {
 
 // Many messages both ways at once, complete and in order.
 func TestBothWaysAtOnce(t *testing.T) {
-	const n = 10_000
+	n := 10_000
+	if raceEnabled {
+		n = 2000 // the same, in bearable time
+	}
 	app := session.AppFunc(func(ctx context.Context, s *session.Session) error {
 		done := make(chan error, 1)
 		go func() { done <- count(n, func(i int) error { return s.Send(ctx, frame.Text(fmt.Sprint("down ", i))) }) }()
@@ -176,6 +177,11 @@ func TestBothWaysAtOnce(t *testing.T) {
 		if err == nil {
 			err = <-done
 		}
+		if err == nil {
+			if _, err = s.Receive(ctx); err == io.EOF {
+				return nil
+			}
+		}
 		if err != nil {
 			return frame.Errorf(frame.CodeInternal, "%v", err)
 		}
@@ -188,6 +194,7 @@ func TestBothWaysAtOnce(t *testing.T) {
 			if err := count(n, func(i int) error { return c.Send(ctx, frame.Text(fmt.Sprint("up ", i))) }); err != nil {
 				t.Errorf("send: %v", err)
 			}
+			c.CloseSend()
 		})
 		for i := range n {
 			receive(t, c, fmt.Sprint("down ", i))
