@@ -60,7 +60,7 @@ type Options struct {
 	// StdinGrace is how long a program may go on after its stdin was closed
 	// because the session ended, before SIGTERM; 0: 1 s, negative: no time.
 	StdinGrace time.Duration
-	// TermGrace is how long it may go on after SIGTERM, before SIGKILL; 0: 2 s,
+	// TermGrace is how long it may go on after SIGTERM, before SIGKILL; 0: 1 s,
 	// negative: no time. In cgi-bin Apache kills Tandem 3 s after SIGTERM: both
 	// graces together must stay below that, or a program can be left behind.
 	TermGrace time.Duration
@@ -75,7 +75,7 @@ const Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 const (
 	defaultMaxMessage = 1 << 20
 	defaultStdinGrace = time.Second
-	defaultTermGrace  = 2 * time.Second
+	defaultTermGrace  = time.Second // together below the 3 s after which Apache kills a CGI process
 )
 
 // An OptionError says which option New does not accept.

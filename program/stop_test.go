@@ -27,8 +27,8 @@ func TestStopSteps(t *testing.T) {
 		{0, "", ""},
 		{1 * time.Millisecond, "0s close stdin;", "close stdin"},
 		{1500 * time.Millisecond, "0s close stdin;1s SIGTERM;", "SIGTERM"},
-		{4 * time.Second, "0s close stdin;1s SIGTERM;3s SIGKILL;", "SIGKILL"},
-		{time.Hour, "0s close stdin;1s SIGTERM;3s SIGKILL;8s wait;", "wait"},
+		{4 * time.Second, "0s close stdin;1s SIGTERM;2s SIGKILL;", "SIGKILL"},
+		{time.Hour, "0s close stdin;1s SIGTERM;2s SIGKILL;7s wait;", "wait"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			begin, got := time.Now(), ""

@@ -143,7 +143,7 @@ func NewEndpoint(name string) *Endpoint {
 		Framing:     "lines",
 		Stderr:      "log",
 		StdinGrace:  time.Second,
-		TermGrace:   2 * time.Second,
+		TermGrace:   time.Second, // both together: below the 3 s after which Apache kills a CGI process
 		MaxMessage:  1 << 20,
 		LinesBuffer: 16 << 20,
 		Heartbeat:   15 * time.Second,

@@ -198,7 +198,7 @@ func TestParseErrors(t *testing.T) {
 		{"no command", "[endpoint.a]\n\napp = 'program'\n", []string{`t.toml:3: endpoint.a.app: …needs command`}},
 		{"echo with a command", echo + "command = 'cat'\n", []string{`t.toml:3: endpoint.a.command: only app = "program"`}},
 		{"buffer too small", echo + "lines_buffer = '1KiB'\n", []string{`t.toml:3: endpoint.a.lines_buffer: 1KiB can't hold one message of max_message = 1MiB`}},
-		{"drain too short", "drain = '2s'\n[endpoint.a]\ncommand='cat'\n", []string{`t.toml:1: drain: 2s would leave programs of [endpoint.a] behind…are 3s together`}},
+		{"drain too short", "drain = '1s'\n[endpoint.a]\ncommand='cat'\n", []string{`t.toml:1: drain: 1s would leave programs of [endpoint.a] behind…are 2s together`}},
 		{"no endpoint", "# nothing\n", []string{`t.toml: no endpoint: add [endpoint.NAME]`}},
 		{"both forms", "app = 'echo'\n" + echo, []string{`t.toml:1: app: an endpoint's key outside of`}},
 		{"all at once", "drian='1s'\n[limits]\nsessions='x'\n[endpoint.a]\napp='ehco'\n",
