@@ -99,10 +99,14 @@ func (c *connectCmd) talk(conn *client.Conn, signals <-chan os.Signal) error {
 	input := make(chan error, 1)
 	go func() { output <- printMessages(conn, os.Stdout) }()
 	go func() { input <- sendLines(conn, os.Stdin) }()
+	var stopped chan struct{} // closed when a signal has had its effect
 	for {
 		select {
 		case err := <-output:
-			return c.closed(conn, err)
+			if stopped != nil {
+				<-stopped // the session was over at once, the other end knows now
+			}
+			return c.closed(err)
 		case err := <-input:
 			input = nil
 			if err != nil && conn.Err() == nil {
@@ -114,25 +118,29 @@ func (c *connectCmd) talk(conn *client.Conn, signals <-chan os.Signal) error {
 			if s == os.Interrupt {
 				code = frame.CodeNormal
 			}
-			go c.stop(conn, code, signals)
+			stopped = make(chan struct{})
+			go func(again <-chan os.Signal) {
+				defer close(stopped)
+				stop(conn, code, again)
+			}(signals)
 			signals = nil
 		}
 	}
 }
 
 // stop closes the session, and soon drops it.
-func (c *connectCmd) stop(conn *client.Conn, code frame.Code, signals <-chan os.Signal) {
+func stop(conn *client.Conn, code frame.Code, again <-chan os.Signal) {
 	late := time.AfterFunc(stopGrace, conn.CloseNow)
 	defer late.Stop()
 	go func() {
-		s := <-signals
+		s := <-again
 		os.Exit(signalStatus(s)) // whatever may hang: the user has asked twice
 	}()
 	conn.Close(code, "")
 }
 
 // closed is the command's result when receiving ended with err.
-func (c *connectCmd) closed(conn *client.Conn, err error) error {
+func (c *connectCmd) closed(err error) error {
 	var over *frame.CloseError
 	if !errors.As(err, &over) {
 		return exitWith(exitIO, err)
@@ -282,7 +290,7 @@ func (c *connectCmd) dialError(err error) error {
 			status = exitTryAgain
 		}
 	case errors.As(err, &over):
-		return c.closed(nil, over)
+		return c.closed(over)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		text += ": nothing listens there, see whether the server runs"
 	case errors.As(err, &unknown):
