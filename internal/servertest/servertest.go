@@ -167,65 +167,6 @@ func Run(ctx context.Context, kind Kind, c Config) (*Server, error) {
 
 type portTakenError struct{ error }
 
-// A flavour is what differs between the servers.
-type flavour struct {
-	commands []string // names of its program
-	packages string   // what to install, by Debian's names
-	user     func() *syscall.Credential
-	// write writes all configuration and returns the arguments that make the
-	// server run in the foreground, and those that check the configuration.
-	write func(s *Server, l layout) (args, check []string, err error)
-}
-
-// layout is what a configuration is made of.
-type layout struct {
-	port, tlsPort int
-	cert, key     string
-}
-
-var flavours = map[Kind]*flavour{
-	Nginx:    {[]string{"nginx"}, "nginx-light", nil, writeNginx},
-	Apache:   {[]string{"apache2", "httpd"}, "apache2 libapache2-mod-fcgid", notRoot, writeApache},
-	Lighttpd: {[]string{"lighttpd"}, "lighttpd", nil, writeLighttpd},
-}
-
-// Known tells whether there is such a server.
-func (k Kind) Known() bool { return flavours[k] != nil }
-
-// MissingError says that something isn't installed.
-type MissingError struct {
-	What     string // what was looked for
-	Packages string // what brings it, by Debian's names
-}
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf("servertest: no %s on this machine; install it: apt-get install %s", e.What, e.Packages)
-}
-
-// Installed returns a *[MissingError] if the server can't run here.
-func Installed(k Kind) error {
-	f := flavours[k]
-	if f == nil {
-		return fmt.Errorf("servertest: %q is no web server; there are nginx, apache, lighttpd", k)
-	}
-	_, err := f.find()
-	return err
-}
-
-// find looks where distributions put servers, too: sbin is in no user's PATH.
-func (f *flavour) find() (string, error) {
-	dirs := append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/sbin", "/usr/sbin", "/sbin")
-	for _, name := range f.commands {
-		for _, dir := range dirs {
-			path := filepath.Join(dir, name)
-			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-				return path, nil
-			}
-		}
-	}
-	return "", &MissingError{f.commands[0], f.packages}
-}
-
 func run(ctx context.Context, kind Kind, f *flavour, binary string, c Config) (_ *Server, err error) {
 	s := &Server{Kind: kind, config: c}
 	if s.Dir, err = makeDir(string(kind)); err != nil {
