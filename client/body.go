@@ -180,7 +180,12 @@ func (b *body) hurry(d time.Duration) {
 	}
 }
 
-// Read gives net/http what the link writes, as soon as it is there.
+// Read gives net/http what the link writes, as soon as it is there. Nothing needs
+// to fill a buffer of net/http's first: it has flushed the header before it reads
+// a body of a type that it doesn't know, and from then on sends what each Read
+// returns by itself, whether as a chunk, as bytes of a declared length, which it
+// copies past its empty buffer to the connection, or as an HTTP/2 frame
+// (TestFramesLeaveAtOnce would tell if that changed).
 func (b *body) Read(p []byte) (int, error) {
 	b.beginOne.Do(func() { close(b.begun) })
 	var timer *time.Timer

@@ -88,7 +88,11 @@ func (c *connectCmd) Run() error {
 	if err != nil {
 		return c.dialError(err)
 	}
-	c.say("connected: %s, %s, %s, session %.25s", conn.Transport(), conn.Path().Proto, orUnknown(conn.Path().Server), conn.SessionID())
+	path := conn.Path()
+	if path.Server != "" {
+		path.Proto += ", " + path.Server
+	}
+	c.say("connected: %s, %s, session %.25s", path.Transport, path.Proto, conn.SessionID())
 	return c.talk(conn, signals)
 }
 
@@ -369,11 +373,4 @@ func signalStatus(s os.Signal) int {
 		return 128 + int(n)
 	}
 	return 1
-}
-
-func orUnknown(server string) string {
-	if server == "" {
-		return "a server that doesn't say its name"
-	}
-	return server
 }
