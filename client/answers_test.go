@@ -262,7 +262,7 @@ func TestServerEnds(t *testing.T) {
 	if _, err := c.Receive(patient(t)); err != io.EOF {
 		t.Fatalf("expected io.EOF, got %v", err)
 	}
-	c.Send(patient(t), frame.Text("x")) // may be late: the server ends now
+	send(t, c, "x")
 	<-c.Done()
 	var over *frame.CloseError
 	if err := c.Err(); !errors.As(err, &over) || over.Code != frame.CodeHeartbeat {
@@ -317,6 +317,33 @@ func overrun() string {
 		fmt.Fprintf(&b, `{"type":"message","seq":%d,"data":""}`+"\n", i+1)
 	}
 	return b.String()
+}
+
+// A web server that keeps its connections, Apache to a proxy, ends a response
+// only after the request's body: a chunked one ends with the session.
+func TestChunkedBodyEnds(t *testing.T) {
+	ended := make(chan bool, 1)
+	url := fake(t, func(v *visit) {
+		v.open()
+		for {
+			f := v.frame()
+			if f != nil && f.Type == frame.TypeClose {
+				v.write(`{"type":"close","seq":0,"code":1000}` + "\n")
+				_, err := io.Copy(io.Discard, v.in)
+				ended <- err == nil
+			}
+			if f == nil || f.Type == frame.TypeClose {
+				return
+			}
+		}
+	})
+	c := dialTest(t, url, &Options{Transport: Pulse, Codec: "json"})
+	if err := c.Close(frame.CodeNormal, ""); err != nil {
+		t.Error(err)
+	}
+	if !<-ended {
+		t.Error("the body was cut")
+	}
 }
 
 func TestNoConnection(t *testing.T) {

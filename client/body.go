@@ -106,13 +106,18 @@ func (b *body) Write(p []byte) (int, error) {
 // Flush has nothing to do: net/http sends on what each Read returns.
 func (b *body) Flush() error { return nil }
 
-// Finished is the link's last word here. The body stays open until the response
-// has ended, for what the server still has to say. From now on it pulses behind
-// any server: nginx's HTTP/2 (1.22) shows the end of a response whose request is
-// still open only when the client next sends something.
+// Finished is the link's last word here. What the server still has to say comes
+// all the same. A chunked body ends now: Apache ends a response only after the
+// request's body where it keeps the connection, to a proxy say. A body of declared
+// length can't end, and pulses behind any server: nginx's HTTP/2 (1.22) shows the
+// end of a response only when more of an open body comes.
 func (b *body) Finished() {
 	close(b.finished)
-	b.pulse()
+	if b.length >= 0 {
+		b.pulse()
+	} else {
+		b.poke()
+	}
 }
 
 // Abort has a running Write return. A frame may have left in part, so nothing
@@ -200,6 +205,10 @@ func (b *body) Read(p []byte) (int, error) {
 			b.mu.Unlock()
 			return n, nil
 		}
+		if b.complete() {
+			b.mu.Unlock()
+			return 0, io.EOF
+		}
 		if b.pulsing {
 			if timer == nil {
 				timer = time.NewTimer(b.interval)
@@ -218,6 +227,16 @@ func (b *body) Read(p []byte) (int, error) {
 				return n, nil
 			}
 		}
+	}
+}
+
+// complete tells whether the body has come to its end.
+func (b *body) complete() bool {
+	select {
+	case <-b.finished:
+		return b.length < 0
+	default:
+		return false
 	}
 }
 

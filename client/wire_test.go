@@ -43,7 +43,7 @@ func TestFramesLeaveAtOnce(t *testing.T) {
 				}
 				c := dialTest(t, url, o)
 				for _, text := range []string{"a", "", "ccc"} {
-					c.Send(patient(t), frame.Text(text)) // the close may overtake the last one's return
+					send(t, c, text)
 					receive(t, c, text)
 				}
 				receiveClose(t, c, frame.CodeNormal)
