@@ -24,6 +24,7 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, in, out frame.Co
 		w.WriteHeader(http.StatusContinue) // else curl holds its body back for a second: our header comes before we read
 	}
 	h := w.Header()
+	closeAfter(w, r, s.peer.Interface)
 	h.Set("Content-Type", contentType(out))
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
@@ -63,6 +64,15 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, in, out frame.Co
 	s.link.Detach()
 }
 
+// closeAfter has an HTTP/1 connection end with this response. The request's body may
+// not have been read to its end by then, and net/http doesn't know that of a read
+// which met a deadline: it would take the rest for the connection's next request.
+func closeAfter(w http.ResponseWriter, r *http.Request, iface string) {
+	if iface == gateway.HTTP && r.ProtoMajor == 1 && r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+	}
+}
+
 // control takes the frames that are about the attach.
 func (s *Session) control(f *frame.Frame) error {
 	switch f.Type {
@@ -99,7 +109,7 @@ func (r *response) Write(p []byte) (int, error) { return r.w.Write(p) }
 func (r *response) Flush() error                { return r.rc.Flush() }
 
 // Finished has the handler's read of the body return. After the body's end
-// there is none, and an HTTP/1 connection may be used again.
+// there is none.
 func (r *response) Finished() {
 	if !r.reading.Load() {
 		return

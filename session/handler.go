@@ -118,6 +118,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
 	// server does to be able to use the connection again.
 	rc := http.NewResponseController(w)
 	rc.EnableFullDuplex()
+	closeAfter(w, r, gateway.Of(r).Interface)
 	answer := *p
 	answer.write(w)
 	if r.ContentLength != 0 {
