@@ -185,7 +185,7 @@ func (s *server) serve(handler http.Handler) error {
 		}
 	}
 	start("fastcgi", fs.Serve, s.fastcgi)
-	start("http", hs.Serve, s.http)
+	start("http", func(l net.Listener) error { return hs.Serve(listen.Linger(l)) }, s.http)
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

@@ -21,6 +21,7 @@ import (
 
 	"tandem/client"
 	"tandem/fcgi"
+	"tandem/internal/listen"
 	"tandem/internal/servertest"
 	"tandem/session"
 	"tandem/session/frame"
@@ -52,7 +53,7 @@ func (w *wave) run(t *testing.T) {
 			for i := range next {
 				if err := w.drop(ctx, i); err != nil {
 					w.mu.Lock()
-					w.errs = append(w.errs, fmt.Errorf("session %d: %w", i, err))
+					w.errs = append(w.errs, fmt.Errorf("%s: session %d: %w", w.name, i, err))
 					w.mu.Unlock()
 				}
 			}
@@ -286,7 +287,7 @@ func TestDropsLeaveNoGoroutine(t *testing.T) {
 	fs := &fcgi.Server{Handler: handler}
 	hs := &http.Server{Handler: handler}
 	go func() { over <- fs.Serve(unix) }()
-	go func() { over <- hs.Serve(tcp) }()
+	go func() { over <- hs.Serve(listen.Linger(tcp)) }()
 	nginx := servertest.Start(t, servertest.Nginx, servertest.Config{Socket: unix.Addr().String()})
 	doors := []door{
 		{route: route{name: "nginx", base: nginx.FastCGI()}, length: chunked},
