@@ -40,7 +40,8 @@ func needsHold(info *gateway.Info, in frame.Codec) bool {
 
 func newHold(r *response, body io.Reader) *hold {
 	h := &hold{response: r, body: body, begun: make(chan struct{}), until: time.Now().Add(holdMost)}
-	h.calm = time.AfterFunc(calmAfter, h.release)
+	h.calm = time.AfterFunc(holdMost, h.release)
+	h.calm.Reset(calmAfter) // now that release, which may run at once, finds calm
 	return h
 }
 
