@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"tandem/cgi"
 	"tandem/internal/config"
@@ -32,6 +34,12 @@ func serveCGI() int {
 		return answer(http.StatusInternalServerError, "Tandem's configuration is wrong. The web server's error log says where, and what to change.")
 	}
 	log := newLogFor(c)
+
+	// To cgi.Serve these signals are the end of the request. They must not kill this
+	// process after it either, while it stops the session's program: lighttpd sends SIGTERM
+	// once the client has closed, which it often does at the response's last words.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+
 	var handlers []*session.Handler
 	err = cgi.Serve(newApps(c, log).one(func(h *session.Handler) { handlers = append(handlers, h) }), &cgi.Options{Log: log})
 
