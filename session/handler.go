@@ -174,9 +174,9 @@ func codecs(r *http.Request) (in, out frame.Codec, p *problem) {
 		return in, in, nil
 	}
 	for _, item := range strings.Split(accept, ",") {
-		media, _, err := mime.ParseMediaType(item)
-		if err != nil {
-			continue
+		media, params, err := mime.ParseMediaType(item)
+		if err != nil || strings.Trim(params["q"], "0.") == "" && params["q"] != "" {
+			continue // q=0: not that one (RFC 9110 section 12.4.2)
 		}
 		if media == "*/*" || media == in.MediaType() || media == "text/*" && strings.HasPrefix(in.MediaType(), "text/") || media == "application/*" && strings.HasPrefix(in.MediaType(), "application/") {
 			return in, in, nil

@@ -398,6 +398,7 @@ func TestRefusals(t *testing.T) {
 		{"POST", map[string]string{"Content-Type": "text/plain; charset=latin1"}, 415, "latin1"},
 		{"POST", map[string]string{"Content-Type": "application/x-ndjson", "Accept": "text/html"}, 406, "text/html"},
 		{"POST", map[string]string{"Content-Type": "application/x-ndjson", "Accept": "text/plain"}, 406, "text/plain"},
+		{"POST", map[string]string{"Content-Type": "application/x-ndjson", "Accept": "application/x-ndjson;q=0, application/vnd.tandem;q=0.0"}, 406, "q=0"},
 		{"DELETE", nil, 405, "DELETE"},
 		{"POST", map[string]string{"Tandem-Session": "abc"}, 410, "not here"},
 		{"GET", map[string]string{"Tandem-Session": "abc"}, 410, "not here"},

@@ -116,12 +116,7 @@ func (l *Link) write() {
 	a.busy = true
 	buf := buffers.Get().(*[]byte)
 	for a.err == nil && a.ready() {
-		b, err := a.next((*buf)[:0])
-		if err != nil {
-			l.out.drop() // also where the session is over already, or next would meet it again
-			l.failLocked(err)
-			continue
-		}
+		b, bad := a.next((*buf)[:0])
 		*buf = b
 		sent := l.out.sent
 		if len(b) > 0 {
@@ -140,6 +135,10 @@ func (l *Link) write() {
 		}
 		if !a.codec.Framed() && l.out.tail < sent {
 			l.out.ack(sent)
+		}
+		if bad != nil {
+			l.out.drop() // also where the session is over already, or next would meet it again
+			l.failLocked(bad)
 		}
 	}
 	if cap(*buf) <= 2*writeSize {
@@ -176,26 +175,31 @@ func (a *attach) ready() bool {
 }
 
 // next encodes what one write carries: control frames, an ack that rides along,
-// messages, and at their end the end or close frame.
+// messages, and at their end the end or close frame. The error is of a message
+// that the codec can't carry.
 func (a *attach) next(b []byte) ([]byte, *frame.CloseError) {
 	l := a.link
-	var bad error
-	put := func(f *frame.Frame) {
-		var err error
+	put := func(f *frame.Frame) *frame.CloseError {
 		n := len(b)
-		if b, err = a.codec.Append(b, f); err != nil && bad == nil {
-			bad = err
+		var err error
+		if b, err = a.codec.Append(b, f); err != nil {
+			return asClose(err)
 		}
 		if l.cfg.Trace != nil && len(b) > n && f.Type != frame.TypeEmpty {
 			l.cfg.Trace(true, f)
 		}
+		return nil
 	}
 	for i := range a.control {
-		put(&a.control[i])
+		if err := put(&a.control[i]); err != nil {
+			return b, err
+		}
 	}
 	a.control = a.control[:0]
 	if a.codec.Framed() && l.in.taken > l.in.acked {
-		put(&frame.Frame{Type: frame.TypeAck, Received: l.in.taken, Window: l.cfg.Window, Messages: l.cfg.Messages})
+		if err := put(&frame.Frame{Type: frame.TypeAck, Received: l.in.taken, Window: l.cfg.Window, Messages: l.cfg.Messages}); err != nil {
+			return b, err
+		}
 		l.in.acked = l.in.taken
 		l.in.held.sub(l.in.due)
 		l.in.due = cost{}
@@ -207,9 +211,11 @@ func (a *attach) next(b []byte) ([]byte, *frame.CloseError) {
 	for o := &l.out; o.sent < o.seq; o.sent++ {
 		f := o.at(o.sent + 1)
 		if len(b) > 0 && len(b)+len(f.data) > limit {
-			return b, asClose(bad)
+			return b, nil
 		}
-		put(&frame.Frame{Type: frame.TypeMessage, Seq: o.sent + 1, Data: f.data, Text: f.text, More: f.more})
+		if err := put(&frame.Frame{Type: frame.TypeMessage, Seq: o.sent + 1, Data: f.data, Text: f.text, More: f.more}); err != nil {
+			return b, err
+		}
 	}
 	switch {
 	case a.closing:
@@ -217,13 +223,13 @@ func (a *attach) next(b []byte) ([]byte, *frame.CloseError) {
 		if f.Code.Retry() == frame.RetryLater {
 			f.RetryMS = retryMS
 		}
-		put(&f)
 		a.closeSent = true
+		return b, put(&f)
 	case l.out.end && !a.ended:
-		put(&frame.Frame{Type: frame.TypeEnd, Seq: l.out.sent})
 		a.ended = true
+		return b, put(&frame.Frame{Type: frame.TypeEnd, Seq: l.out.sent})
 	}
-	return b, asClose(bad)
+	return b, nil
 }
 
 // lastWords has a close frame follow what waits, for at most linger without

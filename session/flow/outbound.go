@@ -37,10 +37,11 @@ type fragment struct {
 // errEnded is what Send returns after CloseSend.
 var errEnded = errors.New("tandem: message sent after the end of this direction")
 
-// drop forgets what was not written yet: a termination overtakes it.
+// drop forgets what was not written yet: a termination overtakes it. The
+// fragments that were are the last ones.
 func (o *outbound) drop() {
 	o.unacked, o.head, o.held = nil, 0, cost{}
-	o.sent, o.tail = o.seq, o.seq
+	o.seq, o.tail = o.sent, o.sent
 }
 
 func (o *outbound) fits(n int) bool {
@@ -147,6 +148,7 @@ func (l *Link) sendFragment(ctx context.Context, f fragment) error {
 		l.mu.Lock()
 	}
 	l.out.put(f)
+	seq := l.out.seq
 	if l.cfg.MaxIdle > 0 {
 		l.lastMessage = time.Now()
 	}
@@ -160,10 +162,9 @@ func (l *Link) sendFragment(ctx context.Context, f fragment) error {
 	default:
 		l.write()
 	}
-	err := l.err
-	l.mu.Unlock()
-	if err != nil {
-		return err
+	defer l.mu.Unlock()
+	if l.out.seq < seq { // dropped
+		return l.err
 	}
 	return nil
 }

@@ -13,6 +13,9 @@ import (
 // a web server is one read, which a pulsed carrier counts.
 const readSize = 16 << 10
 
+// maxHeartbeat is the longest promise that is believed, in ms: a day.
+const maxHeartbeat = 24 * 60 * 60 * 1000
+
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
 
 // Feed takes in the body of an attach until it ends: nil. It reads at once
@@ -158,7 +161,7 @@ func (rd *reader) handle(f *frame.Frame) error {
 			return frame.Errorf(frame.CodeProtocol, "open tells a window of %d bytes and %d messages: at least %d and 1 are needed for one fragment", f.Window, f.Messages, minWindow)
 		}
 		l.peerWindow(f.Window, f.Messages)
-		l.peerHeartbeat = time.Duration(f.Heartbeat) * time.Millisecond
+		l.peerHeartbeat = time.Duration(min(f.Heartbeat, maxHeartbeat)) * time.Millisecond
 		l.schedule(l.lastIn)
 		fallthrough
 	case frame.TypeStart, frame.TypeDetach:
