@@ -15,7 +15,7 @@ import (
 type Limits struct {
 	Sessions int // in all
 	PerUser  int // of one authenticated user
-	PerAddr  int // from one address, of those without a user
+	PerAddr  int // from one address, of those with an address and without a user
 
 	mu     sync.Mutex
 	all    int
@@ -42,7 +42,7 @@ func (l *Limits) admit(p *Peer) (release func(), refusal *problem) {
 	if p.User != "" {
 		counts, key, limit, name = &l.byUser, p.User, l.PerUser, "user (limits.sessions_per_user)"
 	}
-	if limit > 0 && (*counts)[key] >= limit {
+	if limit > 0 && key != "" && (*counts)[key] >= limit {
 		return func() {}, &problem{Status: http.StatusTooManyRequests, retryAfter: 5,
 			Detail: fmt.Sprintf("%s already has %d sessions, the limit for one %s. Close one, or try again later.", key, limit, name)}
 	}

@@ -14,7 +14,7 @@ type Peer struct {
 	Interface string // how the request came: "cgi", "fastcgi" or "http"
 	Software  string // the web server's SERVER_SOFTWARE, where it tells
 	User      string // REMOTE_USER: whom the web server authenticated; "" for nobody
-	Addr      string // the client's IP address, as the web server saw it
+	Addr      string // the client's IP address, as the web server saw it; "" where there is none
 	Header    http.Header
 	Vars      map[string]string // CGI meta-variables (RFC 3875 section 4.1) without HTTP_*
 }
@@ -24,13 +24,12 @@ func newPeer(r *http.Request, info *gateway.Info) Peer {
 		Interface: info.Interface,
 		Software:  info.Software,
 		User:      info.User,
-		Addr:      r.RemoteAddr,
 		Header:    r.Header,
 		Vars:      info.Vars,
 	}
 	p.Header.Set("Host", r.Host) // which net/http keeps apart, and programs know as HTTP_HOST
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		p.Addr = host
+		p.Addr = host // a unix socket's peer has none
 	}
 	return p
 }

@@ -406,8 +406,12 @@ func (d *decoder) drain(c *Config) {
 			c.Drain = need + time.Second
 			continue
 		}
-		d.fail("drain", fmt.Errorf("%s would leave programs of [endpoint.%s] behind, whose stdin_grace and term_grace are %s together: make it longer",
-			showDuration(c.Drain), e.Name, showDuration(need)))
+		of := "the program"
+		if e.Name != "" {
+			of = "programs of [endpoint." + e.Name + "]"
+		}
+		d.fail("drain", fmt.Errorf("%s would leave %s behind, whose stdin_grace and term_grace are %s together: make it longer",
+			showDuration(c.Drain), of, showDuration(need)))
 	}
 }
 
