@@ -11,11 +11,14 @@ import (
 // report writes the tables, in Markdown.
 func (r *results) report(to io.Writer) {
 	fmt.Fprintf(to, "%v\n", r.conditions)
+	if len(r.rates) > 0 {
+		fmt.Fprint(to, "\nIn short, the ratio of messages/s to the bare line echo's, medians:\n\n")
+		r.summary(to)
+	}
 	for _, all := range r.rates {
 		fmt.Fprintf(to, "\n### %s\n\n", all.load)
 		fmt.Fprintln(to, "| | messages/s | ratio | p50 µs | p99 µs | CPU µs/message, nginx + program | ratio |")
 		fmt.Fprintln(to, "|---|---|---|---|---|---|---|")
-		perSecond := func(r rate) float64 { return r.perSecond }
 		cpu := func(r rate) float64 { return micros(r.web + r.backend) }
 		for i, rs := range all.of {
 			ratio := [2]string{"1", "1"}
@@ -52,10 +55,31 @@ func (r *results) report(to io.Writer) {
 	}
 }
 
+// summary writes one row for each contestant and one column for each load.
+func (r *results) summary(to io.Writer) {
+	fmt.Fprint(to, "|")
+	for _, all := range r.rates {
+		fmt.Fprintf(to, " | %s", all.load)
+	}
+	fmt.Fprintf(to, " |\n|---|%s\n", strings.Repeat("---|", len(r.rates)))
+	for i, name := range r.rates[0].names {
+		if i == 0 {
+			continue
+		}
+		fmt.Fprintf(to, "| %s", name)
+		for _, all := range r.rates {
+			fmt.Fprintf(to, " | %.2f", ratios(column(all.of[i], perSecond), column(all.of[0], perSecond)).median)
+		}
+		fmt.Fprintln(to, " |")
+	}
+}
+
 // format shows the median, and the smallest and the largest.
 func (s spread) format(number string) string {
 	return fmt.Sprintf("%s (%s–%s)", fmt.Sprintf(number, s.median), fmt.Sprintf(number, s.min), fmt.Sprintf(number, s.max))
 }
+
+func perSecond(r rate) float64 { return r.perSecond }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 

@@ -16,7 +16,7 @@ type plan struct {
 }
 
 var (
-	fullPlan  = plan{rounds: 7, warm: 200 * time.Millisecond, during: 800 * time.Millisecond, starts: 50}
+	fullPlan  = plan{rounds: 15, warm: 100 * time.Millisecond, during: 400 * time.Millisecond, starts: 50}
 	quickPlan = plan{rounds: 1, warm: 50 * time.Millisecond, during: 150 * time.Millisecond, starts: 3}
 )
 

@@ -27,6 +27,8 @@ type wire struct {
 	line     []byte // lines: one message
 
 	window, messages uint64 // the server's limits
+
+	frame frame.Frame // what is being encoded; here, as it would be an allocation each time
 }
 
 // What the load tells the server in its open: the defaults of package client.
@@ -70,14 +72,15 @@ func (w *wire) send(b []byte, n int) ([]byte, error) {
 	var err error
 	if w.received > w.told {
 		w.told = w.received
-		b, err = w.codec.Append(b, &frame.Frame{Type: frame.TypeAck, Received: w.received, Window: ownWindow, Messages: ownMessages})
-		if err != nil {
+		w.frame = frame.Frame{Type: frame.TypeAck, Received: w.received, Window: ownWindow, Messages: ownMessages}
+		if b, err = w.codec.Append(b, &w.frame); err != nil {
 			return b, err
 		}
 	}
 	for range n {
 		w.sent++
-		if b, err = w.codec.Append(b, &frame.Frame{Type: frame.TypeMessage, Seq: w.sent, Data: payload, Text: true}); err != nil {
+		w.frame = frame.Frame{Type: frame.TypeMessage, Seq: w.sent, Data: payload, Text: true}
+		if b, err = w.codec.Append(b, &w.frame); err != nil {
 			return b, err
 		}
 	}
