@@ -174,11 +174,13 @@ func settle(ok func() bool) bool {
 }
 
 // TestDropsLeaveNothing: 1,000 sessions with echo and 200 with a program, through
-// nginx, in two waves, leave one log line each and else nothing.
+// nginx, and 200 over plain HTTP, in two waves, leave one log line each and else
+// nothing.
 func TestDropsLeaveNothing(t *testing.T) {
 	td := servertest.StartTandem(t, endEndpoints+"[endpoint.echo]\npath = \"/tandem\"\napp = \"echo\"\n")
 	nginx := servertest.Start(t, servertest.Nginx, servertest.Config{Socket: td.Socket})
 	d := door{route: route{name: "nginx", base: nginx.FastCGI()}, length: chunked}
+	front := door{route: route{name: "http", base: td.HTTP + "/tandem"}, length: chunked}
 	nginxFDs := func() (n int) {
 		for _, p := range children(t, nginx.Pid()) {
 			n += fds(t, p.pid)
@@ -193,7 +195,7 @@ func TestDropsLeaveNothing(t *testing.T) {
 	var files, nginxFiles, memory int
 	for n := range 3 { // wave 0 is silent: it waits for the warm-up's sessions
 		start := time.Now()
-		waves := []*wave{{door: d, sessions: 500}, {door: d, endpoint: "prompt", sessions: 100}}
+		waves := []*wave{{door: d, sessions: 500}, {door: d, endpoint: "prompt", sessions: 100}, {door: front, sessions: 100}}
 		if n == 0 {
 			waves = nil
 		}

@@ -30,7 +30,15 @@ idle for SECONDS (default 330: longer than any default time-out on silence, Apac
 if a session was cut.
 `
 
-func main() {
+// Exit statuses, as sysexits.h has them.
+const (
+	exitUsage       = 64
+	exitUnavailable = 69
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer cancel()
 	// --bin is scripts/soak's: the folder that holds this program, and goes with it.
@@ -47,17 +55,23 @@ func main() {
 	}
 	if len(args) > 0 {
 		fmt.Fprint(os.Stderr, usage)
-		os.Exit(64)
+		return exitUsage
 	}
 	rows, err := soak(ctx, o, os.Stderr)
 	print(os.Stdout, rows)
 	for _, r := range rows {
 		err = errors.Join(err, r.err)
 	}
-	if err != nil {
+	var missing *servertest.MissingError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &missing):
 		fmt.Fprintf(os.Stderr, "soak: %v\n", err)
-		defer os.Exit(1) // runs last
+		return exitUnavailable
 	}
+	fmt.Fprintf(os.Stderr, "soak: %v\n", err)
+	return 1
 }
 
 type options struct {
@@ -118,6 +132,9 @@ func soak(ctx context.Context, o options, progress io.Writer) (_ []row, err erro
 }
 
 func print(to io.Writer, rows []row) {
+	if len(rows) == 0 {
+		return
+	}
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ROUTE\tTIME-OUTS\tCODEC\tTRANSPORT\tOPEN\tECHO\tOUTCOME")
 	for _, r := range rows {
