@@ -107,9 +107,15 @@ func (l *Link) pop() (frame.Message, bool, error) {
 func (in *inbound) waiting() bool { return in.head < len(in.queue) }
 
 // ackDue tells whether an ack has to go alone: half of a limit is taken and not
-// acked, or nothing more will come. l.mu is held.
+// acked, or all is taken and the peer may still have no room for one fragment, or
+// nothing more will come. l.mu is held.
 func (l *Link) ackDue() bool {
-	return l.in.ended && l.in.due.frags > 0 || l.in.due.bytes >= l.cfg.Window/2 || l.in.due.frags >= l.cfg.Messages/2
+	in := &l.in
+	if in.due.frags == 0 {
+		return false
+	}
+	return in.ended || in.due.bytes >= l.cfg.Window/2 || in.due.frags >= l.cfg.Messages/2 ||
+		in.held == in.due && in.held.bytes+minWindow > l.cfg.Window
 }
 
 // message takes in a fragment. framed is false for a codec without seq and
@@ -155,6 +161,12 @@ func (l *Link) message(f *frame.Frame, framed bool) error {
 		return nil
 	}
 	c.add(in.partialCost)
+	if in.head > 64 && in.head > len(in.queue)/2 {
+		// An app that is always a little behind never empties the queue.
+		n := copy(in.queue, in.queue[in.head:])
+		clear(in.queue[n:])
+		in.queue, in.head = in.queue[:n], 0
+	}
 	in.queue = append(in.queue, whole{frame.Message{Data: in.partial, Text: f.Text}, in.seq, c})
 	in.partial, in.inPartial, in.partialCost = nil, false, cost{}
 	in.wake()

@@ -16,6 +16,13 @@ const (
 	InitialMessages = 64       // fragments
 )
 
+// maxHeld is the most that is kept for a peer that does not ack, in bytes and
+// fragments, whatever window it tells: the memory is ours.
+const (
+	maxHeld         = 4 << 20
+	maxHeldMessages = 16 << 10
+)
+
 // minWindow is the smallest window that an open may tell: one full fragment,
 // else a sender could wait for ever.
 const minWindow = frame.MaxData + 32

@@ -10,7 +10,7 @@ import (
 
 // outbound is what goes out: the fragments that the peer has not acked, of
 // which the first few may be on the wire. Its memory is bounded by the peer's
-// window, because Send waits for room in it.
+// window and maxHeld, because Send waits for room in it.
 type outbound struct {
 	seq  uint64 // last fragment put in
 	sent uint64 // last fragment given to the carrier
@@ -181,9 +181,10 @@ func (l *Link) CloseSend() error {
 	return nil
 }
 
-// peerWindow takes the peer's limits from an open or ack. l.mu is held.
+// peerWindow takes the peer's limits from an open or ack, as far as this end keeps
+// so much. l.mu is held.
 func (l *Link) peerWindow(window, messages uint64) {
-	l.out.window, l.out.messages = window, messages
+	l.out.window, l.out.messages = min(window, maxHeld), min(messages, maxHeldMessages)
 	select {
 	case l.out.room <- struct{}{}:
 	default:

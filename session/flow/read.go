@@ -141,9 +141,13 @@ func (rd *reader) handle(f *frame.Frame) error {
 	case frame.TypePing:
 		l.control(frame.Frame{Type: frame.TypePong, Nonce: f.Nonce})
 	case frame.TypePong:
-		if c, ok := l.pings[f.Nonce]; ok {
-			close(c)
-			delete(l.pings, f.Nonce)
+		// Of pings that wait to be written, and of pongs, only the last one is: it
+		// stands for those before it.
+		for nonce, c := range l.pings {
+			if nonce <= f.Nonce {
+				close(c)
+				delete(l.pings, nonce)
+			}
 		}
 	case frame.TypeEnd:
 		return l.end(f.Seq, rd.framed)
@@ -182,8 +186,8 @@ func (l *Link) acked(f *frame.Frame) error {
 	return nil
 }
 
-// control has a frame go out before all that waits; a pong that waits already
-// is overwritten, so a flood of pings costs one. l.mu is held.
+// control has a frame go out before all that waits; one of its type that waits
+// already is overwritten, so a flood of pings costs one pong. l.mu is held.
 func (l *Link) control(f frame.Frame) {
 	a := l.carrier
 	if a == nil {
