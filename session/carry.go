@@ -19,8 +19,9 @@ import (
 func (s *Session) carry(w http.ResponseWriter, r *http.Request, in, out frame.Codec, pulse flow.Pulse) {
 	resp := &response{w: w, rc: http.NewResponseController(w), body: r.Body}
 	resp.reading.Store(true)
-	resp.rc.EnableFullDuplex() // only HTTP/1 servers need it, the others say it is not supported
-	if r.Header.Get("Expect") != "" && s.peer.Interface == gateway.HTTP {
+	resp.rc.EnableFullDuplex()           // only HTTP/1 servers need it, the others say it is not supported
+	resp.rc.SetReadDeadline(time.Time{}) // an http.Server's ReadTimeout is not meant for sessions
+	if r.Header.Get("Expect") != "" && r.ProtoAtLeast(1, 1) && s.peer.Interface == gateway.HTTP {
 		w.WriteHeader(http.StatusContinue) // else curl holds its body back for a second: our header comes before we read
 	}
 	h := w.Header()

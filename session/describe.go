@@ -56,7 +56,7 @@ func (h *Handler) describe(w http.ResponseWriter, r *http.Request, info *gateway
 
 // transports are those that may work on the way that a request came, best
 // first; none where the web server is known to hold either direction back
-// (SERVERS.md, "Two ways at once").
+// (docs/servers.md, "Two ways at once").
 func transports(info *gateway.Info) []string {
 	if !strings.HasPrefix(info.Software, "Apache") {
 		return []string{"single"}

@@ -90,6 +90,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.refuse(w, r, errGone)
 			return
 		}
+		defer unread(w, r)()
 		h.describe(w, r, info)
 	case http.MethodPost, http.MethodPut:
 		if r.Header.Get("Tandem-Session") != "" {
@@ -98,6 +99,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		h.open(w, r, info)
 	case http.MethodOptions:
+		defer unread(w, r)()
 		w.Header().Set("Allow", methods)
 		w.WriteHeader(http.StatusNoContent)
 	default:
@@ -114,14 +116,22 @@ var errGone = problemf(http.StatusGone, "This session is not here: it has ended,
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
 	h.options.Log.Info("request refused", "status", p.Status, "method", r.Method, "path", r.URL.Path, "address", r.RemoteAddr, "detail", p.Detail)
-	// A body that stays open must not hold the answer back, which an HTTP/1
-	// server does to be able to use the connection again.
+	defer unread(w, r)()
+	answer := *p
+	answer.write(w)
+}
+
+// unread has an answer not wait for the request's body, which an HTTP/1 server does to
+// be able to use the connection again: one that stays open would hold it back. What
+// it returns is to be called when the answer is written.
+func unread(w http.ResponseWriter, r *http.Request) (written func()) {
+	if r.ContentLength == 0 {
+		return func() {}
+	}
 	rc := http.NewResponseController(w)
 	rc.EnableFullDuplex()
 	closeAfter(w, r, gateway.Of(r).Interface)
-	answer := *p
-	answer.write(w)
-	if r.ContentLength != 0 {
+	return func() {
 		rc.Flush()
 		rc.SetReadDeadline(longAgo)
 	}
@@ -152,6 +162,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Inf
 	h.mu.Lock()
 	if h.stopping {
 		h.mu.Unlock()
+		s.late.Stop()
 		release()
 		h.refuse(w, r, &problem{Status: http.StatusServiceUnavailable, retryAfter: 2, Detail: "This server is stopping. Try again soon."})
 		return

@@ -18,7 +18,7 @@ const (
 
 // hold keeps a response from beginning while a burst of input comes. Behind
 // nginx an upload that once finds the socket to us full stalls for good, if the
-// response header has gone out (SERVERS.md trap 1). Codecs with acks never send
+// response header has gone out (docs/servers.md trap 1). Codecs with acks never send
 // that much; curl, which speaks lines, sends a file as fast as nginx takes it.
 //
 // It is a flow.Carrier on top of the response, and the body that input is read

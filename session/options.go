@@ -25,7 +25,7 @@ type Options struct {
 	LinesBuffer int64
 
 	// Heartbeat is how often a session sends something, at least. Default 15 s,
-	// which is below every server's default time-out (SERVERS.md trap 6).
+	// which is below every server's default time-out (docs/servers.md trap 6).
 	Heartbeat time.Duration
 	// MaxIdle and MaxLife end a session that had no message either way for so
 	// long, or is so old. 0: no limit.

@@ -55,8 +55,9 @@ type Session struct {
 	ctx    context.Context // the app's
 	cancel context.CancelCauseFunc
 
-	begin   sync.Once // start the app, or find that it never will be
-	release func()    // give the place within the limits back
+	begin   sync.Once   // start the app, or find that it never will be
+	late    *time.Timer // ends a session whose client never has the app start
+	release func()      // give the place within the limits back
 	born    time.Time
 }
 
@@ -68,6 +69,9 @@ func newSession(h *Handler, peer Peer) *Session {
 	cfg := h.options.link()
 	cfg.Terminated = s.terminated
 	s.link = flow.New(cfg)
+	s.late = time.AfterFunc(startTime, func() {
+		s.link.Fail(frame.Errorf(frame.CodeExpired, "the app was not started within %v: expected an open frame, and a start frame where that holds the app", startTime))
+	})
 	return s
 }
 
@@ -106,9 +110,16 @@ func (s *Session) Close(code Code, reason string) error {
 // CloseNow drops the session: nothing more is sent, not even the reason.
 func (s *Session) CloseNow() { s.link.Lost("dropped by the app") }
 
+// startTime is how long a client may take to have the app start. Until then a
+// session costs it nothing, and takes a place within the limits.
+const startTime = 30 * time.Second
+
 // start has the app run, unless the session is over before.
 func (s *Session) start() {
-	s.begin.Do(func() { go s.run() })
+	s.begin.Do(func() {
+		s.late.Stop()
+		go s.run()
+	})
 }
 
 func (s *Session) run() {
@@ -150,6 +161,7 @@ func (s *Session) outcome(err error) (Code, string) {
 func (s *Session) terminated(e *CloseError) {
 	s.cancel(e)
 	s.begin.Do(func() { // it never started
+		s.late.Stop()
 		s.logEnd()
 		s.handler.remove(s)
 	})

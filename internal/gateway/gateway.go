@@ -57,6 +57,12 @@ func FromVars(iface string, vars map[string]string) *Info {
 			info.Vars[k] = v
 		}
 	}
+	if strings.HasPrefix(info.Software, "nginx") && vars["AUTH_TYPE"] == "" {
+		// nginx's $remote_user, which distributions' fastcgi_params pass on, is the name
+		// that the request brought, checked or not. AUTH_TYPE says that it was.
+		info.User = ""
+		delete(info.Vars, "REMOTE_USER")
+	}
 	return info
 }
 

@@ -158,4 +158,3 @@ func TestConcurrentPings(t *testing.T) {
 	a.Detach()
 	b.Detach()
 }
-

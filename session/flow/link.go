@@ -173,6 +173,9 @@ func (l *Link) lostLocked(reason string) {
 
 // terminate sets err, wakes everybody, and starts the last write. l.mu is held.
 func (l *Link) terminate(e *frame.CloseError, linger time.Duration) {
+	if !e.Code.Valid() { // an app's mistake: no codec carries it, the peer would learn nothing
+		e = frame.Errorf(frame.CodeInternal, "the session was closed with the code %d, which is none", uint16(e.Code))
+	}
 	l.err = e
 	close(l.done)
 	l.stopTimer()

@@ -20,7 +20,7 @@ var readBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); retur
 
 // Feed takes in the body of an attach until it ends: nil. It reads at once
 // whatever comes and never waits for the app, so the transport is never pushed
-// back (SERVERS.md trap 1); a peer that overruns its window ends the session.
+// back (docs/servers.md trap 1); a peer that overruns its window ends the session.
 // Frames that are about the attach (open, start, detach) go to control, with
 // the link not locked.
 //

@@ -69,6 +69,9 @@ func (c Code) String() string {
 	return "code " + strconv.Itoa(int(c))
 }
 
+// Valid tells whether a close frame may carry c.
+func (c Code) Valid() bool { return minCode <= c && c <= maxCode }
+
 // Retry tells what a client does after c. Unknown codes are not retried.
 func (c Code) Retry() Retry { return codes[c].retry }
 

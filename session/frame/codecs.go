@@ -109,7 +109,7 @@ func check(codec string, f *Frame) error {
 		}
 		return checkData(codec, f)
 	case TypeClose, TypeDetach:
-		if f.Code < minCode || f.Code > maxCode {
+		if !f.Code.Valid() {
 			return Errorf(CodeInternal, "%s: can't send the code %d: expected %d to %d", codec, f.Code, minCode, maxCode)
 		}
 	case TypeOpen:
