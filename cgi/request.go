@@ -9,7 +9,7 @@ import (
 )
 
 // unknownLength is the CONTENT_LENGTH from which on it says nothing: clients that want
-// their body passed on while it is being sent declare 1 TiB (PROTOCOL.md section 1).
+// their body passed on while it is being sent declare 1 TiB (docs/protocol.md section 1).
 const unknownLength = 1 << 40
 
 // NewRequest makes the request that the meta-variables of RFC 3875 section 4.1

@@ -68,12 +68,7 @@ func (w *response) sendHeader(start []byte) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	if _, ok := w.header["Content-Type"]; !ok && w.status != http.StatusNotModified && w.status != http.StatusNoContent {
-		w.header.Set("Content-Type", http.DetectContentType(start))
-	}
-	_, _ = fmt.Fprintf(w.buf, "Status: %d %s\r\n", w.status, http.StatusText(w.status))
-	_ = w.header.Write(w.buf)
-	_, _ = w.buf.WriteString("\r\n") // buf keeps the error.
+	_ = WriteHeader(w.buf, w.status, w.header, start) // buf keeps the error.
 }
 
 // failed takes note of a write's error. Needs mu.

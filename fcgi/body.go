@@ -54,8 +54,7 @@ func signal(c chan struct{}) {
 // (os.ErrDeadlineExceeded). What came before a cut is still delivered.
 func (b *body) Read(p []byte) (int, error) {
 	for {
-		_, expired := b.deadline.get()
-		if isClosed(expired) {
+		if b.deadline.passed() {
 			return 0, os.ErrDeadlineExceeded
 		}
 		n, err, ok := b.take(p)
@@ -64,7 +63,7 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		select {
 		case <-b.ready:
-		case <-expired:
+		case <-b.deadline.wait():
 		}
 	}
 }

@@ -45,6 +45,7 @@ type conn struct {
 
 	mu        sync.Mutex
 	requests  map[uint16]*request // begun, END_REQUEST not sent
+	ending    int                 // END_REQUESTs on their way
 	closing   bool                // no new requests; the connection ends with its last one
 	lingering bool                // all is sent; the reader waits for the end
 	broken    error               // why the connection ended
@@ -111,21 +112,25 @@ func (c *conn) limitRead(on bool) {
 	_ = c.nc.SetReadDeadline(t)
 }
 
-// write sends rec as one. It blocks while another record is being written or the
-// web server takes nothing, until d comes or the connection ends. An error that left
-// rec sent in part, or is not about d, ends the connection.
-func (c *conn) write(rec []byte, d *deadline) error {
-	_, expired := d.get()
-	if isClosed(expired) {
+// write sends rec, one record or more, as one. It blocks while another is being
+// written or the web server takes nothing, until d comes or the connection ends. STDOUT
+// of q is an error once q's END_REQUEST has its place; q is nil for other records. An
+// error that left rec sent in part, or is not about d, ends the connection.
+func (c *conn) write(rec []byte, d *deadline, q *request) error {
+	if d.passed() {
 		return os.ErrDeadlineExceeded
 	}
 	select {
 	case c.writing <- struct{}{}:
-	case <-expired:
-		return os.ErrDeadlineExceeded
+	default:
+		select {
+		case c.writing <- struct{}{}:
+		case <-d.wait():
+			return os.ErrDeadlineExceeded
+		}
 	}
 	defer func() { <-c.writing }()
-	if err := c.claim(d); err != nil {
+	if err := c.claim(d, q); err != nil {
 		return err
 	}
 	n, err := c.nc.Write(rec)
@@ -142,14 +147,17 @@ func (c *conn) write(rec []byte, d *deadline) error {
 }
 
 // claim makes d the deadline of the connection's writes.
-func (c *conn) claim(d *deadline) error {
+func (c *conn) claim(d *deadline, q *request) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.broken != nil {
+	switch {
+	case c.broken != nil:
 		return c.broken
+	case q != nil && !q.onWire:
+		return ErrRequestAborted
 	}
 	c.writer = d
-	t, _ := d.get()
+	t := d.get()
 	if !t.IsZero() || c.limited {
 		c.limited = !t.IsZero()
 		return c.nc.SetWriteDeadline(t)
@@ -172,16 +180,10 @@ func (c *conn) reply(rec []byte) error {
 	var d deadline
 	d.set(time.Now().Add(finishTimeout))
 	defer d.set(time.Time{})
-	if err := c.write(rec, &d); err != nil {
+	if err := c.write(rec, &d, nil); err != nil {
 		return writeError{err}
 	}
 	return nil
-}
-
-func (c *conn) isOnWire(q *request) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return q.onWire
 }
 
 func (c *conn) isLingering() bool {
@@ -192,7 +194,9 @@ func (c *conn) isLingering() bool {
 
 // endRequest sends END_REQUEST, unless that was done or can't be, and ends the
 // connection after its last request. The id is free before the record is out.
-func (c *conn) endRequest(q *request, appStatus uint32, protocolStatus uint8) {
+// last, which may be nil, is what is left of STDOUT, with room behind it: both go out in
+// one write, but END_REQUEST alone where q's deadline leaves no time for that.
+func (c *conn) endRequest(q *request, last []byte, appStatus uint32, protocolStatus uint8) {
 	c.mu.Lock()
 	if !q.onWire {
 		c.mu.Unlock()
@@ -200,12 +204,17 @@ func (c *conn) endRequest(q *request, appStatus uint32, protocolStatus uint8) {
 	}
 	q.onWire = false
 	delete(c.requests, q.id)
+	c.ending++
 	c.closing = c.closing || !q.keep
 	c.mu.Unlock()
-	if err := c.reply(appendEndRequest(nil, q.id, appStatus, protocolStatus)); err != nil {
-		c.fail(err)
-		return
+	if last == nil || c.write(appendEndRequest(last, q.id, appStatus, protocolStatus), &q.writeDeadline, nil) != nil {
+		if err := c.reply(appendEndRequest(nil, q.id, appStatus, protocolStatus)); err != nil {
+			c.fail(err)
+		}
 	}
+	c.mu.Lock()
+	c.ending--
+	c.mu.Unlock()
 	c.lingerIfIdle()
 }
 
@@ -214,7 +223,7 @@ func (c *conn) endRequest(q *request, appStatus uint32, protocolStatus uint8) {
 func (c *conn) lingerIfIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closing || len(c.requests) > 0 || c.lingering {
+	if !c.closing || len(c.requests) > 0 || c.ending > 0 || c.broken != nil || c.lingering {
 		return
 	}
 	c.lingering = true

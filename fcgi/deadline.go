@@ -6,12 +6,13 @@ import (
 )
 
 // deadline is a point in time that others can wait for and that may be moved at
-// any moment. The zero deadline never comes. It is safe for concurrent use.
+// any moment. The zero deadline never comes. It has a timer only while somebody may wait.
+// It is safe for concurrent use.
 type deadline struct {
 	mu      sync.Mutex
 	at      time.Time
 	timer   *time.Timer
-	expired chan struct{} // closed once at has come; replaced when at is moved after that
+	expired chan struct{} // closed once at has come; nil: nobody waited yet
 }
 
 // set moves the deadline: the zero time is never, a past time is now.
@@ -24,29 +25,50 @@ func (d *deadline) set(t time.Time) {
 	}
 	d.timer = nil
 	d.at = t
-	if d.expired == nil || isClosed(d.expired) {
-		d.expired = make(chan struct{})
-	}
-	if t.IsZero() {
+	if d.expired == nil {
 		return
 	}
-	if wait := time.Until(t); wait > 0 {
-		expired := d.expired
+	if isClosed(d.expired) {
+		d.expired = nil
+		return
+	}
+	d.arm()
+}
+
+// arm sees to expired being closed at the right time. Needs mu, and no timer.
+func (d *deadline) arm() {
+	if d.at.IsZero() {
+		return
+	}
+	expired := d.expired
+	if wait := time.Until(d.at); wait > 0 {
 		d.timer = time.AfterFunc(wait, func() { close(expired) })
 		return
 	}
-	close(d.expired)
+	close(expired)
 }
 
-// get returns the deadline, and the channel that is closed once it has come. Who
-// waits for the channel while the deadline is moved to later may get the old one.
-func (d *deadline) get() (time.Time, <-chan struct{}) {
+func (d *deadline) get() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.at
+}
+
+func (d *deadline) passed() bool {
+	at := d.get()
+	return !at.IsZero() && time.Until(at) <= 0
+}
+
+// wait returns the channel that is closed once the deadline has come. Who waits for
+// it while the deadline is moved to later may get the old one.
+func (d *deadline) wait() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.expired == nil {
 		d.expired = make(chan struct{})
+		d.arm()
 	}
-	return d.at, d.expired
+	return d.expired
 }
 
 func isClosed(c <-chan struct{}) bool {

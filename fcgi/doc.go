@@ -4,15 +4,15 @@
 //	s := &fcgi.Server{Handler: h}
 //	err := s.Serve(listener) // until Shutdown or Close
 //
-// The package reads the web server's records itself, checks them, and gives each
-// request a call of net/http/fcgi.Serve of its own, which writes the response. What
-// net/http/fcgi alone does not do is done here:
+// The package reads and writes the records itself. What net/http/fcgi doesn't do:
 //
 //   - the handler starts when the params are complete, not at the first byte of the body;
 //   - the request's context is cancelled when the web server closes the connection,
 //     aborts the request or can't be written to; context.Cause says which;
 //   - http.ResponseController works: Flush also sends a header that stands alone,
 //     deadlines unblock a stuck Read or Write, full duplex is always on;
+//   - a flush is one write, the header's with the first content in one record, and an
+//     idle request holds no buffer for its response;
 //   - a panic ends one request, a malformed record one connection, a failed Accept
 //     nothing; what the handler left of the body delays nobody.
 //

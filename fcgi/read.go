@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 
 	"tandem/cgi"
 )
@@ -128,7 +127,7 @@ func (c *conn) each(left *int, f func([]byte) error) error {
 
 // eachLarge is each with larger reads than the connection's own buffer has room for.
 func (c *conn) eachLarge(left *int, f func([]byte) error) error {
-	buf := largeBuffers.Get().(*[maxContent]byte)
+	buf := largeBuffers.Get().(*[largeBuffer]byte)
 	defer largeBuffers.Put(buf)
 	for *left > 0 {
 		n, err := c.br.Read(buf[:*left])
@@ -142,8 +141,6 @@ func (c *conn) eachLarge(left *int, f func([]byte) error) error {
 	}
 	return nil
 }
-
-var largeBuffers = sync.Pool{New: func() any { return new([maxContent]byte) }}
 
 func (c *conn) request(id uint16) *request {
 	c.mu.Lock()
@@ -164,10 +161,10 @@ func (c *conn) begin(id uint16, role int, keep bool) error {
 	switch {
 	case role != roleResponder:
 		c.log().Warn("fcgi: request refused: only responders are served", "role", role)
-		c.endRequest(q, 0, statusUnknownRole)
+		c.endRequest(q, nil, 0, statusUnknownRole)
 		q.cancel(nil)
 	case refuse:
-		c.endRequest(q, 0, statusOverloaded)
+		c.endRequest(q, nil, 0, statusOverloaded)
 		q.cancel(nil)
 	default:
 		c.pending++
@@ -180,7 +177,7 @@ func (c *conn) begin(id uint16, role int, keep bool) error {
 // (section 5.4), whatever its handler still does.
 func (c *conn) abort(q *request) {
 	q.cut(ErrRequestAborted)
-	c.endRequest(q, 0, statusRequestComplete)
+	c.endRequest(q, nil, 0, statusRequestComplete)
 	if !q.started {
 		c.paramsEnd()
 	}

@@ -90,20 +90,35 @@ func (h recordHeader) check() error {
 	return nil
 }
 
-// appendRecord appends one record with at most maxContent bytes of content, padded
-// to 8 bytes as section 3.3 recommends.
+// appendRecord appends one record with at most maxContent bytes of content.
 func appendRecord(dst []byte, typ uint8, id uint16, content []byte) []byte {
-	padding := -len(content) & 7
-	dst = append(dst, version1, typ, byte(id>>8), byte(id), byte(len(content)>>8), byte(len(content)), byte(padding), 0)
-	dst = append(dst, content...)
-	var zeros [8]byte
-	return append(dst, zeros[:padding]...)
+	start := len(dst)
+	dst = append(dst, zeros[:headerLen]...)
+	return sealRecord(append(dst, content...), start, typ, id)
 }
+
+// sealRecord makes a record of b from start on, which is room for the header and
+// then the content: it fills in the header, and pads to 8 bytes as section 3.3 recommends.
+func sealRecord(b []byte, start int, typ uint8, id uint16) []byte {
+	length := len(b) - start - headerLen
+	padding := -length & 7
+	h := b[start : start+headerLen]
+	h[0], h[1], h[6], h[7] = version1, typ, byte(padding), 0
+	binary.BigEndian.PutUint16(h[2:], id)
+	binary.BigEndian.PutUint16(h[4:], uint16(length))
+	return append(b, zeros[:padding]...)
+}
+
+var zeros [8]byte
+
+// endRequestLen is how many bytes appendEndRequest appends.
+const endRequestLen = headerLen + 8
 
 // appendEndRequest appends END_REQUEST (section 5.5).
 func appendEndRequest(dst []byte, id uint16, appStatus uint32, protocolStatus uint8) []byte {
-	content := binary.BigEndian.AppendUint32(nil, appStatus)
-	return appendRecord(dst, typeEndRequest, id, append(content, protocolStatus, 0, 0, 0))
+	content := [8]byte{4: protocolStatus}
+	binary.BigEndian.PutUint32(content[:], appStatus)
+	return appendRecord(dst, typeEndRequest, id, content[:])
 }
 
 // appendPair appends one name-value pair (section 3.4).

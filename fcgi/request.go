@@ -1,12 +1,9 @@
 package fcgi
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"net"
 	"net/http"
-	stdfcgi "net/http/fcgi"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -22,9 +19,9 @@ import (
 // Server.Close is http.ErrServerClosed.
 var (
 	// ErrRequestAborted: the web server sent ABORT_REQUEST.
-	ErrRequestAborted = stdfcgi.ErrRequestAborted
+	ErrRequestAborted = errors.New("fcgi: request aborted by the web server")
 	// ErrConnClosed: the web server closed the connection.
-	ErrConnClosed = stdfcgi.ErrConnClosed
+	ErrConnClosed = errors.New("fcgi: connection closed by the web server")
 	// ErrWrite: a write to the web server failed; it wraps the reason as well.
 	ErrWrite = errors.New("fcgi: write to the web server failed")
 )
@@ -40,19 +37,16 @@ type request struct {
 	started bool
 	refused bool // started before its params had ended, to answer that they are bad
 
-	http    *http.Request // set at start
-	handler http.Handler
-	body    *body
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
+	http   *http.Request // set at start
+	body   *body
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 
 	writeDeadline deadline
 	left          atomic.Bool // the handler has returned
 
-	mu        sync.Mutex
-	writeErr  error  // the first that a write returned: all later ones return it too
-	appStatus uint32 // of END_REQUEST: not 0 after a panic
-	ended     sync.Once
+	mu       sync.Mutex
+	writeErr error // the first that a write returned: all later ones return it too
 
 	onWire bool // END_REQUEST was not sent yet; owner: c.mu
 }
@@ -84,62 +78,35 @@ func (q *request) prepare() error {
 	return nil
 }
 
-// start runs h for the request, in a goroutine of net/http/fcgi. That gets a
-// connection of its own, on which a request without a body has come as a whole, so
-// that its reader ends at once and its 64 KiB of buffer can be collected; the real
-// params and body come to h by q.http.
+// start runs h for the request, in a goroutine of its own.
 func (q *request) start(h http.Handler) {
 	q.started = true
-	q.handler = h
 	if q.http == nil {
 		q.http = (&http.Request{Method: http.MethodGet, Header: http.Header{}, Body: http.NoBody}).WithContext(q.ctx)
 	}
 	q.c.running.Add(1)
-	err := stdfcgi.Serve(&oneConn{conn: &requestConn{Conn: q.c.nc, q: q, in: bytes.NewReader(prelude(q.id))}}, http.HandlerFunc(q.serve))
-	if err != errOneConn {
-		panic("fcgi: net/http/fcgi.Serve: " + err.Error()) // It can't be another.
-	}
+	go q.serve(h)
 }
 
-// prelude is what net/http/fcgi reads of a request.
-func prelude(id uint16) []byte {
-	params := appendPair(nil, "REQUEST_METHOD", "GET")
-	params = appendPair(params, "SERVER_PROTOCOL", "HTTP/1.1")
-	b := make([]byte, 0, 96)
-	// Keep-alive: closing is this package's business.
-	b = appendRecord(b, typeBeginRequest, id, []byte{0, roleResponder, flagKeepConn, 0, 0, 0, 0, 0})
-	b = appendRecord(b, typeParams, id, params)
-	b = appendRecord(b, typeParams, id, nil)
-	return appendRecord(b, typeStdin, id, nil)
-}
-
-// serve is the http.Handler that net/http/fcgi runs.
-func (q *request) serve(w http.ResponseWriter, _ *http.Request) {
-	rw := &response{inner: w, q: q}
+// serve is the request's goroutine. Whatever h does, END_REQUEST is sent.
+func (q *request) serve(h http.Handler) {
+	defer q.c.running.Done()
+	rw := newResponse(q)
 	returned := false
 	defer func() {
 		v := recover()
 		switch {
-		case returned:
-		case v == nil:
-			// runtime.Goexit: net/http/fcgi's goroutine ends with this one and writes no
-			// END_REQUEST.
+		case returned || v == http.ErrAbortHandler:
+		case v == nil: // runtime.Goexit
 			q.c.log().Error("fcgi: the handler ended its goroutine", q.attrs()...)
-			q.setAppStatus(1)
-			q.leave()
-			rw.finish(false)
-			q.end()
-			return
-		case v == http.ErrAbortHandler:
-			q.setAppStatus(1)
 		default:
 			q.c.log().Error("fcgi: panic in the handler", append(q.attrs(), "panic", v, "stack", string(debug.Stack()))...)
-			q.setAppStatus(1)
 		}
 		q.leave()
 		rw.finish(!returned)
+		q.setWriteDeadline(time.Time{}) // Its timer must not outlive it.
 	}()
-	q.handler.ServeHTTP(rw, q.http)
+	h.ServeHTTP(rw, q.http)
 	returned = true
 }
 
@@ -149,7 +116,7 @@ func (q *request) leave() {
 	q.left.Store(true)
 	q.body.Close()
 	q.body.deadline.set(time.Time{})
-	if at, _ := q.writeDeadline.get(); at.IsZero() || time.Until(at) > finishTimeout {
+	if at := q.writeDeadline.get(); at.IsZero() || time.Until(at) > finishTimeout {
 		q.setWriteDeadline(time.Now().Add(finishTimeout))
 	}
 	q.cancel(nil)
@@ -166,12 +133,6 @@ func requestPath(r *http.Request) string {
 	return r.URL.Path
 }
 
-func (q *request) setAppStatus(n uint32) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.appStatus = n
-}
-
 func (q *request) err() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -183,12 +144,12 @@ func (q *request) write(rec []byte) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	if !q.c.isOnWire(q) {
-		return ErrRequestAborted
-	}
-	err := q.c.write(rec, &q.writeDeadline)
-	if err == nil {
+	err := q.c.write(rec, &q.writeDeadline, q)
+	switch {
+	case err == nil:
 		return nil
+	case err == ErrRequestAborted:
+		return err
 	}
 	err = writeError{err}
 	q.fail(err)
@@ -217,62 +178,8 @@ func (q *request) setWriteDeadline(t time.Time) {
 	q.c.deadlineMoved(&q.writeDeadline, t)
 }
 
-// end sends END_REQUEST, once, and gives the request back to its connection.
-func (q *request) end() {
-	q.ended.Do(func() {
-		defer q.c.running.Done()
-		q.mu.Lock()
-		status := q.appStatus
-		q.mu.Unlock()
-		q.c.endRequest(q, status, statusRequestComplete)
-		q.setWriteDeadline(time.Time{}) // Its timer must not outlive it.
-	})
-}
-
 // writeError is ErrWrite with its reason.
 type writeError struct{ reason error }
 
 func (e writeError) Error() string   { return ErrWrite.Error() + ": " + e.reason.Error() }
 func (e writeError) Unwrap() []error { return []error{ErrWrite, e.reason} }
-
-// requestConn is the connection that net/http/fcgi serves: it reads the prelude,
-// and what it writes, record by record, goes out on the real one.
-type requestConn struct {
-	net.Conn
-	q  *request
-	in *bytes.Reader
-}
-
-func (rc *requestConn) Read(p []byte) (int, error) { return rc.in.Read(p) }
-
-// Write gets one whole record in each call: net/http/fcgi's writeRecord.
-func (rc *requestConn) Write(p []byte) (int, error) {
-	if len(p) >= headerLen && p[1] == typeEndRequest {
-		rc.q.end()
-		return len(p), nil
-	}
-	if err := rc.q.write(p); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// Close does nothing: net/http/fcgi calls it after the prelude, while the request runs.
-func (rc *requestConn) Close() error { return nil }
-
-// oneConn is a listener of one connection.
-type oneConn struct{ conn net.Conn }
-
-var errOneConn = errors.New("fcgi: no more connections")
-
-func (l *oneConn) Accept() (net.Conn, error) {
-	if l.conn == nil {
-		return nil, errOneConn
-	}
-	c := l.conn
-	l.conn = nil
-	return c, nil
-}
-
-func (l *oneConn) Close() error   { return nil }
-func (l *oneConn) Addr() net.Addr { return nil }

@@ -9,34 +9,36 @@ import (
 	"tandem/cgi"
 )
 
-// response is the http.ResponseWriter of the handler, over the one of net/http/fcgi.
-// All methods but Header are safe for concurrent use; after the handler has
-// returned they are errors, or do nothing.
+// response is the http.ResponseWriter of the handler. All methods but Header are
+// safe for concurrent use; after the handler has returned they are errors, or do
+// nothing. What is written waits for Flush, or until a record is full; header and first
+// content leave in one record, and nothing is held while nothing waits.
 //
 // Back-pressure: Write and Flush block while the web server takes nothing, until
 // the write deadline or the end of the connection.
 type response struct {
-	inner http.ResponseWriter // net/http/fcgi's; it is an http.Flusher
-	q     *request
+	q      *request
+	header http.Header
 
 	mu     sync.Mutex
 	status int  // 0: not chosen yet
-	sent   bool // inner has the header
+	sent   bool // the header is in out, or on the wire
 	done   bool // the handler has returned
+	out    stdout
 }
 
 var errHandlerReturned = errors.New("fcgi: the response was used after its handler returned")
 
-func (rw *response) Header() http.Header { return rw.inner.Header() }
+func newResponse(q *request) *response { return &response{q: q, header: make(http.Header)} }
+
+func (rw *response) Header() http.Header { return rw.header }
 
 // WriteHeader chooses the status. It is sent with the first Write or Flush: until
 // then a panic is a 500. Informational ones (1xx) are dropped, CGI has no way to send them.
 func (rw *response) WriteHeader(status int) {
 	rw.mu.Lock()
 	defer rw.mu.Unlock()
-	if rw.status == 0 && status >= 200 {
-		rw.status = status
-	}
+	locked{rw}.WriteHeader(status)
 }
 
 func (rw *response) Write(p []byte) (int, error) {
@@ -45,26 +47,7 @@ func (rw *response) Write(p []byte) (int, error) {
 	if rw.done {
 		return 0, errHandlerReturned
 	}
-	rw.sendStatus()
-	n, err := rw.inner.Write(p)
-	if err == nil {
-		// What it buffered after a failed flush is lost as well.
-		err = rw.q.err()
-	}
-	return n, err
-}
-
-// sendStatus hands the status to net/http/fcgi, which sends the header with the
-// next Write. Needs rw.mu.
-func (rw *response) sendStatus() {
-	if rw.sent {
-		return
-	}
-	rw.sent = true
-	if rw.status == 0 {
-		rw.status = http.StatusOK
-	}
-	rw.inner.WriteHeader(rw.status)
+	return locked{rw}.Write(p)
 }
 
 func (rw *response) Flush() { _ = rw.FlushError() }
@@ -77,15 +60,10 @@ func (rw *response) FlushError() error {
 	if rw.done {
 		return errHandlerReturned
 	}
-	rw.sendStatus()
-	rw.flush()
-	return rw.q.err()
-}
-
-// flush needs rw.mu.
-func (rw *response) flush() {
-	_, _ = rw.inner.Write(nil) // Its Flush alone sends no header.
-	rw.inner.(http.Flusher).Flush()
+	if err := rw.collectHeader(nil); err != nil {
+		return err
+	}
+	return rw.flush()
 }
 
 // EnableFullDuplex is always on.
@@ -112,17 +90,88 @@ func (rw *response) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// finish ends the response's use; failed: by a panic. The rest, END_REQUEST at last,
-// is net/http/fcgi's.
+// collectHeader is for the first Write or Flush; start is the body's. Needs mu.
+func (rw *response) collectHeader(start []byte) error {
+	if rw.sent {
+		return nil
+	}
+	rw.sent = true
+	if rw.status == 0 {
+		rw.status = http.StatusOK
+	}
+	return cgi.WriteHeader((*collector)(rw), rw.status, rw.header, start)
+}
+
+// collect takes p, and sends each record that it fills. Needs mu.
+func (rw *response) collect(p []byte) (int, error) {
+	n := 0
+	for {
+		n += rw.out.add(p[n:])
+		if n == len(p) {
+			// What is collected after a failed write is lost as well.
+			return n, rw.q.err()
+		}
+		if err := rw.flush(); err != nil {
+			return n, err
+		}
+	}
+}
+
+// flush sends what waits: one record in one write. Needs mu.
+func (rw *response) flush() error {
+	if rw.out.b == nil {
+		return rw.q.err()
+	}
+	defer rw.out.reset()
+	return rw.q.write(rw.out.record(rw.q.id))
+}
+
+// finish ends the request with the rest of its response and END_REQUEST, in one
+// write where they fit in one buffer. failed: the handler did not return.
 func (rw *response) finish(failed bool) {
 	rw.mu.Lock()
 	defer rw.mu.Unlock()
 	rw.done = true
-	if failed && !rw.sent {
-		clear(rw.inner.Header())
-		cgi.Problem(rw.inner, http.StatusInternalServerError, "The application failed. Its log says why.")
-		rw.sent = true
-		return
+	appStatus := uint32(0)
+	if failed {
+		appStatus = 1
+		if !rw.sent {
+			clear(rw.header)
+			rw.status = 0
+			cgi.Problem(locked{rw}, http.StatusInternalServerError, "The application failed. Its log says why.")
+		}
 	}
-	rw.sendStatus()
+	_ = rw.collectHeader(nil) // Its error is kept by the request, as all of them.
+	defer rw.out.reset()
+	last, ok := rw.out.last(rw.q.id, endRequestLen)
+	if !ok {
+		_ = rw.flush()
+		last, _ = rw.out.last(rw.q.id, endRequestLen)
+	}
+	if rw.q.err() != nil {
+		last = nil
+	}
+	rw.q.c.endRequest(rw.q, last, appStatus, statusRequestComplete)
 }
+
+// locked is a response for who has its mu.
+type locked struct{ *response }
+
+func (l locked) WriteHeader(status int) {
+	if l.status == 0 && status >= 200 {
+		l.status = status
+	}
+}
+
+func (l locked) Write(p []byte) (int, error) {
+	if err := l.collectHeader(p); err != nil {
+		return 0, err
+	}
+	return l.collect(p)
+}
+
+// collector is a response as what its header is written to. Needs mu.
+type collector response
+
+func (c *collector) Write(p []byte) (int, error)       { return (*response)(c).collect(p) }
+func (c *collector) WriteString(s string) (int, error) { return c.Write([]byte(s)) }
