@@ -191,7 +191,7 @@ func (c *Conn) carry(ctx context.Context, rt *http.Transport, req *http.Request)
 }
 
 // errNoClose: web servers show a program that crashed as a complete response, so
-// only a close frame tells a normal end (SERVERS.md trap 5).
+// only a close frame tells a normal end (docs/servers.md trap 5).
 var errNoClose = errors.New("the response ended without a close frame: a web server or proxy has cut it, or the program's side died")
 
 // exchange sends the request and reads the response to its end. A nil error

@@ -70,7 +70,7 @@ type rung struct {
 }
 
 // rungs are the ways to try, best first, for transports that are. Single begins
-// with a declared length, which more servers and proxies pass on (SERVERS.md);
+// with a declared length, which more servers and proxies pass on (docs/servers.md);
 // pulse with chunks, each of which has Apache hand on a record.
 func rungs(transports []string) (r []rung) {
 	for _, t := range transports {

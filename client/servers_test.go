@@ -138,7 +138,7 @@ func TestServers(t *testing.T) {
 				start := time.Now()
 				pause := 200 * time.Millisecond
 				if r.kind == servertest.Nginx && !r.tls {
-					pause = 2 * time.Second // the stall of SERVERS.md trap 1 is nginx's
+					pause = 2 * time.Second // the stall of docs/servers.md trap 1 is nginx's
 				}
 				time.AfterFunc(pause, func() { pauses <- struct{}{} })
 				for range n {

@@ -13,7 +13,7 @@ import (
 
 // systemdSockets takes the sockets that systemd passes: those whose
 // FileDescriptorName= is "http" are for HTTP, all others for FastCGI. Call it
-// once: it unsets LISTEN_* so that programs don't inherit them (SERVERS.md trap 13).
+// once: it unsets LISTEN_* so that programs don't inherit them (docs/servers.md trap 13).
 func systemdSockets() (http, fastcgi []net.Listener, err error) {
 	for _, f := range activation.Files(true) {
 		l, err := net.FileListener(f)

@@ -12,7 +12,7 @@ import (
 	"tandem/session/frame"
 )
 
-// TestUploadToALateReader is nginx's stall (SERVERS.md trap 1): everything is
+// TestUploadToALateReader is nginx's stall (docs/servers.md trap 1): everything is
 // sent at once, the program first sleeps for two seconds, all must arrive.
 func TestUploadToALateReader(t *testing.T) {
 	td := servertest.StartTandem(t, endpoints)
