@@ -59,9 +59,10 @@ func bench(ctx context.Context, p plan, progress io.Writer) (_ *results, err err
 		for _, c := range contestants {
 			all.names = append(all.names, c.name)
 		}
-		for range p.rounds {
-			for i, c := range contestants {
-				got, err := c.measure(ctx, l, p.warm, p.during)
+		for round := range p.rounds {
+			for turn := range contestants {
+				i := (round + turn) % len(contestants) // nobody always comes after the same one
+				got, err := contestants[i].measure(ctx, l, p.warm, p.during)
 				if err != nil {
 					return nil, err
 				}
