@@ -1,7 +1,6 @@
 package fcgi
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"log/slog"
@@ -25,8 +24,6 @@ const (
 	refuseTimeout = 5 * time.Second
 	// maxRequests is how many requests one connection may have open at once.
 	maxRequests = 128
-	// readBuffer holds what one read of the socket brings; it is held per connection.
-	readBuffer = 4 << 10
 )
 
 // conn is one connection from a web server. Its reader (serve) owns everything
@@ -34,7 +31,7 @@ const (
 type conn struct {
 	srv      *Server
 	nc       net.Conn
-	br       *bufio.Reader
+	in       *input
 	handler  http.Handler
 	refusing bool           // beyond MaxConns: handler answers 503
 	pending  int            // requests whose params are not complete; owner: the reader
@@ -55,7 +52,7 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn, h http.Handler) *conn {
 	return &conn{
-		srv: s, nc: nc, br: bufio.NewReaderSize(nc, readBuffer), handler: h,
+		srv: s, nc: nc, in: newInput(nc), handler: h,
 		done: make(chan struct{}), writing: make(chan struct{}, 1), requests: make(map[uint16]*request),
 	}
 }
@@ -67,6 +64,7 @@ func (c *conn) log() *slog.Logger { return c.srv.log() }
 func (c *conn) serve() {
 	c.limitRead(true)
 	err := c.readRecords()
+	c.in.release()
 	c.report(err)
 	c.fail(err)
 	c.running.Wait()

@@ -13,7 +13,7 @@ import (
 
 func (c *conn) readRecords() error {
 	for {
-		b, err := c.br.Peek(headerLen)
+		b, err := c.in.peek(headerLen)
 		if err != nil {
 			if errors.Is(err, io.EOF) && len(b) > 0 {
 				err = io.ErrUnexpectedEOF
@@ -22,21 +22,20 @@ func (c *conn) readRecords() error {
 		}
 		if c.isLingering() {
 			// The read deadline is set.
-			_, err := io.CopyN(io.Discard, c.br, lingerBytes)
-			return readError(err)
+			return readError(c.in.skip(lingerBytes))
 		}
 		h := parseHeader(b)
 		if err := h.check(); err != nil {
 			return err
 		}
-		if _, err := c.br.Discard(headerLen); err != nil {
+		if err := c.in.skip(headerLen); err != nil {
 			return readError(err)
 		}
 		left := h.length
 		if err := c.handle(h, &left); err != nil {
 			return err
 		}
-		if _, err := c.br.Discard(left + h.padding); err != nil {
+		if err := c.in.skip(left + h.padding); err != nil {
 			return readError(midRecord(err))
 		}
 	}
@@ -96,48 +95,25 @@ func (c *conn) handle(h recordHeader, left *int) error {
 
 // content reads a record's whole content.
 func (c *conn) content(left *int) ([]byte, error) {
-	b := make([]byte, *left)
-	*left = 0
-	if _, err := io.ReadFull(c.br, b); err != nil {
-		return nil, readError(midRecord(err))
-	}
-	return b, nil
+	b := make([]byte, 0, *left)
+	err := c.each(left, func(p []byte) error {
+		b = append(b, p...)
+		return nil
+	})
+	return b, err
 }
 
 // each passes the content on as it comes, in pieces that are valid during the call.
 func (c *conn) each(left *int, f func([]byte) error) error {
-	if *left > readBuffer {
-		return c.eachLarge(left, f)
-	}
 	for *left > 0 {
-		if _, err := c.br.Peek(1); err != nil {
-			return readError(midRecord(err))
-		}
-		b, _ := c.br.Peek(min(*left, c.br.Buffered()))
-		if err := f(b); err != nil {
-			return err
-		}
-		*left -= len(b)
-		if _, err := c.br.Discard(len(b)); err != nil {
-			return readError(err)
-		}
-	}
-	return nil
-}
-
-// eachLarge is each with larger reads than the connection's own buffer has room for.
-func (c *conn) eachLarge(left *int, f func([]byte) error) error {
-	buf := largeBuffers.Get().(*[largeBuffer]byte)
-	defer largeBuffers.Put(buf)
-	for *left > 0 {
-		n, err := c.br.Read(buf[:*left])
+		b, err := c.in.next(*left)
 		if err != nil {
 			return readError(midRecord(err))
 		}
-		if err := f(buf[:n]); err != nil {
+		*left -= len(b)
+		if err := f(b); err != nil {
 			return err
 		}
-		*left -= n
 	}
 	return nil
 }
