@@ -26,7 +26,7 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, in, out frame.Co
 	}
 	h := w.Header()
 	closeAfter(w, r, s.peer.Interface)
-	h.Set("Content-Type", contentType(out))
+	h.Set("Content-Type", out.MediaType())
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -46,6 +46,7 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, in, out frame.Co
 	lost := context.AfterFunc(r.Context(), func() {
 		s.link.Lost("the web server closed the request: " + context.Cause(r.Context()).Error())
 	})
+	defer s.link.Lost("the request was left") // does nothing but after a panic
 	s.link.Attach(carrier, out, pulse, s.handler.options.openFrame(s.id, s.peer.Transport))
 	if !in.Framed() {
 		s.start() // no open frame will come that could tell it to wait
@@ -87,13 +88,6 @@ func (s *Session) control(f *frame.Frame) error {
 		return frame.Errorf(frame.CodeProtocol, "this session can't be detached: it lives as long as its request")
 	}
 	return nil
-}
-
-func contentType(c frame.Codec) string {
-	if c.MediaType() == "text/plain" {
-		return "text/plain; charset=utf-8"
-	}
-	return c.MediaType()
 }
 
 // response is the write half of an attach: a flow.Carrier.

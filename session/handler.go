@@ -79,7 +79,7 @@ func (h *Handler) remove(s *Session) {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	info := gateway.Of(r)
 	w.Header().Set("Tandem-Transports", strings.Join(transports(info), ", "))
-	if p := crossSite(r, h.options.Origins); p != nil {
+	if p := crossSite(r, info, h.options.Origins); p != nil {
 		h.refuse(w, r, p)
 		return
 	}

@@ -404,6 +404,8 @@ func TestRefusals(t *testing.T) {
 		{"GET", map[string]string{"Tandem-Session": "abc"}, 410, "not here"},
 		{"POST", map[string]string{"Origin": "https://evil.example"}, 403, "evil.example"},
 		{"POST", map[string]string{"Origin": "null"}, 403, "null"},
+		{"POST", map[string]string{"Origin": "http://rebound.example", "Host": "rebound.example"}, 403, "rebound.example"},
+		{"POST", map[string]string{"Origin": "http://localhost:81", "Host": "localhost:81"}, 200, ""},
 		{"POST", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403, "cross-site"},
 		{"POST", map[string]string{"Sec-Fetch-Site": "same-site"}, 403, "same-site"},
 		{"GET", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403, "cross-site"},
@@ -421,6 +423,7 @@ func TestRefusals(t *testing.T) {
 		for k, v := range tt.header {
 			r.Header.Set(k, v)
 		}
+		r.Host = r.Header.Get("Host")
 		resp, err := http.DefaultClient.Do(r)
 		if err != nil {
 			t.Fatal(err)

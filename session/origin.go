@@ -1,20 +1,31 @@
 package session
 
 import (
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+
+	"tandem/internal/gateway"
 )
 
 // crossSite tells what is wrong with a request that a page of another site may
 // have made, nil where nothing is (docs/protocol.md, "Cross-site safety"). It
 // comes before any work: a browser sends such a request with the user's cookies
 // and password, whether or not the page may read the answer.
-func crossSite(r *http.Request, allowed []string) *problem {
+func crossSite(r *http.Request, info *gateway.Info, allowed []string) *problem {
 	origin := r.Header.Get("Origin")
 	if origin != "" {
-		if slices.Contains(allowed, "*") || slices.Contains(allowed, origin) || ownOrigin(r, origin) {
+		if slices.Contains(allowed, "*") || slices.Contains(allowed, origin) {
+			return nil
+		}
+		if ownOrigin(r, origin) {
+			if info.Interface == gateway.HTTP && !hostIsOurs(r.Host) {
+				return problemf(http.StatusForbidden,
+					"Pages of %.100q may use this endpoint only if its configuration lists that origin (origins): over plain HTTP a name in the Host header proves nothing.", origin)
+			}
 			return nil
 		}
 		return problemf(http.StatusForbidden,
@@ -41,6 +52,17 @@ func ownOrigin(r *http.Request, origin string) bool {
 		return false
 	}
 	return strings.EqualFold(trimPort(u.Host, u.Scheme), trimPort(r.Host, u.Scheme))
+}
+
+// hostIsOurs tells whether a Host header can't have been chosen by a page that
+// had its own name point to this machine (DNS rebinding). Behind CGI and FastCGI
+// the web server knows its names.
+func hostIsOurs(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil || strings.EqualFold(host, "localhost")
 }
 
 // trimPort removes the scheme's default port.

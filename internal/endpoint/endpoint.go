@@ -73,7 +73,13 @@ func (rt *Router) byPath(info *gateway.Info, r *http.Request) http.Handler {
 		if p == "" {
 			continue
 		}
-		p = path.Clean(p)
+		clean := path.Clean(p)
+		if info.Interface == gateway.HTTP && clean != p && clean+"/" != p {
+			// A proxy in front went by the path as it was written: /public/../admin
+			// must not pass its rules for /public and be the endpoint /admin here.
+			return nil
+		}
+		p = clean
 		for _, e := range rt.endpoints {
 			if e.Path != "" && under(p, e.Path) {
 				return e.Handler

@@ -64,7 +64,10 @@ func TestRouter(t *testing.T) {
 		{"only PATH_INFO known", several, "/y", nil, vars{"PATH_INFO": "/tandem/chat"}, "=chat"},
 		{"no variables at all", several, "/tandem/chat", nil, vars{"GATEWAY_INTERFACE": "CGI/1.1"}, "=chat"},
 
-		{"dots, HTTP", several, "/tandem/../admin", nil, nil, "=admin"},
+		{"dots, HTTP", several, "/tandem/../admin", nil, nil, "404"},
+		{"coded dots, HTTP", several, "/tandem/%2e%2e/admin", nil, nil, "404"},
+		{"double slash, HTTP", several, "//admin", nil, nil, "404"},
+		{"dots, HTTP, only one", only, "/x/../y", nil, nil, "404"},
 		{"dots, what the web server made of them counts", several, "/admin/../tandem", nil, vars{"SCRIPT_NAME": "/tandem"}, "=root"},
 		{"dots in PATH_INFO", several, "/z/tandem", nil, vars{"SCRIPT_NAME": "/z", "PATH_INFO": "/tandem/../admin"}, "=admin"},
 		{"rewritten", several, "/pretty", nil, vars{"SCRIPT_NAME": "/tandem/chat"}, "=chat"},

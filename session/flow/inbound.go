@@ -169,6 +169,7 @@ func (l *Link) message(f *frame.Frame, framed bool) error {
 	}
 	in.queue = append(in.queue, whole{frame.Message{Data: in.partial, Text: f.Text}, in.seq, c})
 	in.partial, in.inPartial, in.partialCost = nil, false, cost{}
+	l.lastMessage = l.lastIn
 	in.wake()
 	return nil
 }

@@ -19,8 +19,8 @@ const (
 // maxHeld is the most that is kept for a peer that does not ack, in bytes and
 // fragments, whatever window it tells: the memory is ours.
 const (
-	maxHeld         = 4 << 20
-	maxHeldMessages = 16 << 10
+	maxHeld         = 1 << 20
+	maxHeldMessages = 4 << 10
 )
 
 // minWindow is the smallest window that an open may tell: one full fragment,

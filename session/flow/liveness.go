@@ -102,17 +102,6 @@ func (l *Link) tick() {
 	l.schedule(now)
 }
 
-// Nudge writes an empty frame, unless something waits to be written anyway: a
-// pulse, which keeps a pulsed response moving.
-func (l *Link) Nudge() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
-		l.control(frame.Frame{Type: frame.TypeEmpty})
-		l.write()
-	}
-}
-
 // Ping measures a round trip through both ends' links. It needs a framed codec.
 func (l *Link) Ping(ctx context.Context) (time.Duration, error) {
 	start := time.Now()

@@ -22,8 +22,7 @@ type outbound struct {
 
 	window, messages uint64 // the peer's limits for held
 
-	end     bool // no more messages: an end frame follows the last one
-	endSent bool
+	end bool // no more messages: an end frame follows the last one
 
 	room chan struct{} // there may be room again
 	turn chan struct{} // one Send at a time, so that fragments don't mix

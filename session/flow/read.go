@@ -134,7 +134,6 @@ func (rd *reader) handle(f *frame.Frame) error {
 	}
 	switch f.Type {
 	case frame.TypeMessage:
-		l.lastMessage = l.lastIn
 		return l.message(f, rd.framed)
 	case frame.TypeAck:
 		return l.acked(f)
