@@ -103,8 +103,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", methods)
 		w.WriteHeader(http.StatusNoContent)
 	default:
-		h.refuse(w, r, &problem{Status: http.StatusMethodNotAllowed, allow: methods,
-			Detail: "Expected GET, which describes the endpoint, or POST or PUT, which open a session; got " + r.Method + "."})
+		h.refuse(w, r, &refusal{status: http.StatusMethodNotAllowed, allow: methods,
+			detail: "Expected GET, which describes the endpoint, or POST or PUT, which open a session; got " + r.Method + "."})
 	}
 }
 
@@ -112,13 +112,12 @@ const methods = "GET, HEAD, POST, PUT, OPTIONS"
 
 // errGone is the answer to every request that names a session: none outlives
 // the request that opened it.
-var errGone = problemf(http.StatusGone, "This session is not here: it has ended, or never was. Open a new one, with a POST that has no Tandem-Session header.")
+var errGone = refusalf(http.StatusGone, "This session is not here: it has ended, or never was. Open a new one, with a POST that has no Tandem-Session header.")
 
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
-	h.options.Log.Info("request refused", "status", p.Status, "method", r.Method, "path", r.URL.Path, "address", r.RemoteAddr, "detail", p.Detail)
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *refusal) {
+	h.options.Log.Info("request refused", "status", p.status, "method", r.Method, "path", r.URL.Path, "address", r.RemoteAddr, "detail", p.detail)
 	defer unread(w, r)()
-	answer := *p
-	answer.write(w)
+	p.write(w)
 }
 
 // unread has an answer not wait for the request's body, which an HTTP/1 server does to
@@ -164,7 +163,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Inf
 		h.mu.Unlock()
 		s.late.Stop()
 		release()
-		h.refuse(w, r, &problem{Status: http.StatusServiceUnavailable, retryAfter: 2, Detail: "This server is stopping. Try again soon."})
+		h.refuse(w, r, &refusal{status: http.StatusServiceUnavailable, retryAfter: 2, detail: "This server is stopping. Try again soon."})
 		return
 	}
 	h.sessions[s.id] = s
@@ -174,10 +173,10 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Inf
 }
 
 // codecs chooses the codecs of the request's body and of the response.
-func codecs(r *http.Request) (in, out frame.Codec, p *problem) {
+func codecs(r *http.Request) (in, out frame.Codec, p *refusal) {
 	in, ok := frame.ByMediaType(r.Header.Get("Content-Type"))
 	if !ok {
-		return nil, nil, problemf(http.StatusUnsupportedMediaType,
+		return nil, nil, refusalf(http.StatusUnsupportedMediaType,
 			"Expected a Content-Type of %s, or none; got %.100q. With curl, add: -H 'Content-Type: text/plain'.", mediaTypes(), r.Header.Get("Content-Type"))
 	}
 	accept := strings.Join(r.Header.Values("Accept"), ",")
@@ -197,7 +196,7 @@ func codecs(r *http.Request) (in, out frame.Codec, p *problem) {
 			return in, c, nil
 		}
 	}
-	return nil, nil, problemf(http.StatusNotAcceptable, "Expected an Accept that allows %s beside this Content-Type; got %.100q.", in.MediaType(), accept)
+	return nil, nil, refusalf(http.StatusNotAcceptable, "Expected an Accept that allows %s beside this Content-Type; got %.100q.", in.MediaType(), accept)
 }
 
 func mediaTypes() string {

@@ -25,7 +25,7 @@ type Limits struct {
 
 // admit takes a place for p, or tells which limit is reached. release gives the
 // place back; it is never nil.
-func (l *Limits) admit(p *Peer) (release func(), refusal *problem) {
+func (l *Limits) admit(p *Peer) (release func(), refused *refusal) {
 	if l == nil {
 		return func() {}, nil
 	}
@@ -36,15 +36,15 @@ func (l *Limits) admit(p *Peer) (release func(), refusal *problem) {
 		if p.Interface != gateway.HTTP && strings.HasPrefix(p.Software, "Apache") {
 			detail += " The limit keeps Apache's MaxRequestWorkers from being used up by open sessions: raise both together."
 		}
-		return func() {}, &problem{Status: http.StatusServiceUnavailable, Detail: detail, retryAfter: 5}
+		return func() {}, &refusal{status: http.StatusServiceUnavailable, detail: detail, retryAfter: 5}
 	}
 	counts, key, limit, name := &l.byAddr, p.Addr, l.PerAddr, "address (limits.sessions_per_address)"
 	if p.User != "" {
 		counts, key, limit, name = &l.byUser, p.User, l.PerUser, "user (limits.sessions_per_user)"
 	}
 	if limit > 0 && key != "" && (*counts)[key] >= limit {
-		return func() {}, &problem{Status: http.StatusTooManyRequests, retryAfter: 5,
-			Detail: fmt.Sprintf("%s already has %d sessions, the limit for one %s. Close one, or try again later.", key, limit, name)}
+		return func() {}, &refusal{status: http.StatusTooManyRequests, retryAfter: 5,
+			detail: fmt.Sprintf("%s already has %d sessions, the limit for one %s. Close one, or try again later.", key, limit, name)}
 	}
 	if *counts == nil {
 		*counts = make(map[string]int)

@@ -15,7 +15,7 @@ import (
 // have made, nil where nothing is (docs/protocol.md, "Cross-site safety"). It
 // comes before any work: a browser sends such a request with the user's cookies
 // and password, whether or not the page may read the answer.
-func crossSite(r *http.Request, info *gateway.Info, allowed []string) *problem {
+func crossSite(r *http.Request, info *gateway.Info, allowed []string) *refusal {
 	origin := r.Header.Get("Origin")
 	if origin != "" {
 		if slices.Contains(allowed, "*") || slices.Contains(allowed, origin) {
@@ -23,19 +23,19 @@ func crossSite(r *http.Request, info *gateway.Info, allowed []string) *problem {
 		}
 		if ownOrigin(r, origin) {
 			if info.Interface == gateway.HTTP && !hostIsOurs(r.Host) {
-				return problemf(http.StatusForbidden,
+				return refusalf(http.StatusForbidden,
 					"Pages of %.100q may use this endpoint only if its configuration lists that origin (origins): over plain HTTP a name in the Host header proves nothing.", origin)
 			}
 			return nil
 		}
-		return problemf(http.StatusForbidden,
+		return refusalf(http.StatusForbidden,
 			"Pages of %.100q may not use this endpoint: expected its own origin or one that its configuration lists (origins).", origin)
 	}
 	switch site := r.Header.Get("Sec-Fetch-Site"); site {
 	case "", "same-origin", "none":
 		return nil
 	default:
-		return problemf(http.StatusForbidden,
+		return refusalf(http.StatusForbidden,
 			"A %.20s request without an Origin header came: expected one from the endpoint's own pages, or with an Origin that its configuration lists (origins).", site)
 	}
 }

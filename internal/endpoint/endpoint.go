@@ -16,7 +16,6 @@
 package endpoint
 
 import (
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"path"
@@ -24,6 +23,7 @@ import (
 	"strings"
 
 	"tandem/internal/gateway"
+	"tandem/internal/problem"
 )
 
 // Endpoint is one handler and how it is reached.
@@ -57,7 +57,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		rt.log.Error("the web server's configuration names an endpoint that is not configured here",
 			"TANDEM_ENDPOINT", name, "configured", rt.names())
-		problem(w, http.StatusInternalServerError, "The web server names an endpoint (TANDEM_ENDPOINT) that is not configured. The log says which there are.")
+		problem.Write(w, http.StatusInternalServerError, "The web server names an endpoint (TANDEM_ENDPOINT) that is not configured. The log says which there are.")
 		return
 	}
 	if h := rt.byPath(info, r); h != nil {
@@ -65,7 +65,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rt.log.Info("no endpoint for this path", "path", requestPath(info, r), "configured", rt.paths())
-	problem(w, http.StatusNotFound, "No endpoint is configured for this path.")
+	problem.Write(w, http.StatusNotFound, "No endpoint is configured for this path.")
 }
 
 func (rt *Router) byPath(info *gateway.Info, r *http.Request) http.Handler {
@@ -132,20 +132,4 @@ func (rt *Router) paths() []string {
 	}
 	slices.Sort(l)
 	return l
-}
-
-// problem answers with an RFC 9457 body.
-func problem(w http.ResponseWriter, status int, detail string) {
-	body, err := json.Marshal(struct {
-		Status int    `json:"status"`
-		Title  string `json:"title"`
-		Detail string `json:"detail"`
-	}{status, http.StatusText(status), detail})
-	if err != nil {
-		panic(err) // a number and strings
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	w.Write(append(body, '\n')) // an error here is the client's loss: it is gone
 }
