@@ -12,7 +12,7 @@
 //   - http.ResponseController works: Flush also sends a header that stands alone,
 //     deadlines unblock a stuck Read or Write, full duplex is always on;
 //   - a flush is one write, the header's with the first content in one record, and an
-//     idle request holds no buffer for its response;
+//     idle request holds no buffer, neither to read into nor to write from;
 //   - a panic ends one request, a malformed record one connection, a failed Accept
 //     nothing; what the handler left of the body delays nobody.
 //
