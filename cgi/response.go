@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"tandem/internal/problem"
 )
 
 // response is the http.ResponseWriter of the handler. All methods but Header are
@@ -121,7 +123,7 @@ func (w *response) fail() {
 		w.mu.Lock()
 		w.status = 0
 		w.mu.Unlock()
-		Problem(w, http.StatusInternalServerError, "The application failed. Its log says why.")
+		problem.Write(w, http.StatusInternalServerError, "The application failed. Its log says why.")
 	}
 }
 

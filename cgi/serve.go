@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tandem/internal/gateway"
+	"tandem/internal/problem"
 )
 
 // Causes of the request's cancelled context, beside SignalError.
@@ -86,7 +87,7 @@ func serve(ctx context.Context, cancel context.CancelCauseFunc, h http.Handler, 
 	if err != nil {
 		err = fmt.Errorf("cgi: not a CGI request: %w", err)
 		log.Error(err.Error())
-		Problem(w, http.StatusBadRequest, "The web server's CGI variables don't make a request: "+errors.Unwrap(err).Error()+".")
+		problem.Write(w, http.StatusBadRequest, "The web server's CGI variables don't make a request: "+errors.Unwrap(err).Error()+".")
 		_ = w.finish(finishTimeout)
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"io"
 	"net/http"
 
-	"tandem/cgi"
+	"tandem/internal/problem"
 )
 
 func (c *conn) readRecords() error {
@@ -178,7 +178,7 @@ func (c *conn) readParams(q *request, left *int) error {
 		c.paramsEnd()
 		if err := q.prepare(); err != nil {
 			c.log().Warn("fcgi: request refused", "status", http.StatusBadRequest, "error", err)
-			q.start(problem(http.StatusBadRequest, err.Error()))
+			q.start(answer(http.StatusBadRequest, err.Error()))
 			return nil
 		}
 		q.start(c.handler)
@@ -190,7 +190,7 @@ func (c *conn) readParams(q *request, left *int) error {
 		detail := fmt.Sprintf("The request's params are more than %d bytes; the limit is max_params.", limit)
 		c.log().Warn("fcgi: request refused", "status", http.StatusRequestHeaderFieldsTooLarge, "error", detail)
 		q.refused = true
-		q.start(problem(http.StatusRequestHeaderFieldsTooLarge, detail))
+		q.start(answer(http.StatusRequestHeaderFieldsTooLarge, detail))
 		return nil
 	}
 	return c.each(left, func(b []byte) error {
@@ -206,7 +206,7 @@ func (c *conn) readStdin(q *request, left *int) error {
 		const detail = "STDIN came before the end of the params, expected an empty PARAMS record before it"
 		c.log().Warn("fcgi: request refused", "status", http.StatusBadRequest, "error", detail)
 		q.refused = true
-		q.start(problem(http.StatusBadRequest, detail))
+		q.start(answer(http.StatusBadRequest, detail))
 		return nil
 	}
 	if *left == 0 {
@@ -240,6 +240,6 @@ func (c *conn) getValues(content []byte) error {
 	return c.reply(appendRecord(nil, typeGetValuesResult, 0, values))
 }
 
-func problem(status int, detail string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { cgi.Problem(w, status, detail) })
+func answer(status int, detail string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem.Write(w, status, detail) })
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tandem/cgi"
+	"tandem/internal/problem"
 )
 
 // response is the http.ResponseWriter of the handler. All methods but Header are
@@ -138,7 +139,7 @@ func (rw *response) finish(failed bool) {
 		if !rw.sent {
 			clear(rw.header)
 			rw.status = 0
-			cgi.Problem(locked{rw}, http.StatusInternalServerError, "The application failed. Its log says why.")
+			problem.Write(locked{rw}, http.StatusInternalServerError, "The application failed. Its log says why.")
 		}
 	}
 	_ = rw.collectHeader(nil) // Its error is kept by the request, as all of them.

@@ -202,7 +202,7 @@ func (s *Server) removeConn(c *conn) {
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Retry-After", retryAfter)
-	problem(http.StatusServiceUnavailable, fmt.Sprintf("All %d connections (max_connections) are in use. Try again later.", s.MaxConns)).ServeHTTP(w, r)
+	answer(http.StatusServiceUnavailable, fmt.Sprintf("All %d connections (max_connections) are in use. Try again later.", s.MaxConns)).ServeHTTP(w, r)
 }
 
 // Shutdown closes the listeners and waits until the open requests have ended, or ctx

@@ -10,10 +10,18 @@ import (
 	"tandem/session/frame"
 )
 
-// Bounds of a hold.
+// How long a hold lasts. Somebody who types sends little, and should not wait; a
+// file that pours in is held for as long as that takes, within bounds: a program
+// that can't write stops reading, and its input waits in LinesBuffer.
 const (
-	calmAfter = 20 * time.Millisecond // without input the response may begin
-	holdMost  = time.Second           // it begins anyway, for input that never pauses
+	smallBurst = 64 << 10 // bytes: a third of what the socket takes
+
+	calmSmall = 20 * time.Millisecond // the response begins after so long without input
+	holdSmall = time.Second           // and at the latest after so long
+
+	calmLarge = 300 * time.Millisecond // a loaded machine makes such pauses by itself
+	holdLarge = 10 * time.Second
+	holdBytes = 8 << 20 // and at the latest after so much
 )
 
 // hold keeps a response from beginning while a burst of input comes. Behind
@@ -29,8 +37,9 @@ type hold struct {
 
 	begin sync.Once
 	begun chan struct{} // closed when the response has begun
-	calm  *time.Timer
-	until time.Time
+	calm  *time.Timer   // begins it
+	start time.Time
+	bytes int // of input so far
 }
 
 // needsHold tells whether nginx sends us what a client sends in bursts.
@@ -39,9 +48,9 @@ func needsHold(info *gateway.Info, in frame.Codec) bool {
 }
 
 func newHold(r *response, body io.Reader) *hold {
-	h := &hold{response: r, body: body, begun: make(chan struct{}), until: time.Now().Add(holdMost)}
-	h.calm = time.AfterFunc(holdMost, h.release)
-	h.calm.Reset(calmAfter) // now that release, which may run at once, finds calm
+	h := &hold{response: r, body: body, begun: make(chan struct{}), start: time.Now()}
+	h.calm = time.AfterFunc(holdSmall, h.release)
+	h.calm.Reset(calmSmall) // now that release, which may run at once, finds calm
 	return h
 }
 
@@ -59,12 +68,18 @@ func (h *hold) Read(p []byte) (int, error) {
 	n, err := h.body.Read(p)
 	select {
 	case <-h.begun:
+		return n, err
 	default:
-		if err != nil || time.Now().After(h.until) {
-			h.release()
-		} else {
-			h.calm.Reset(calmAfter)
-		}
+	}
+	h.bytes += n
+	calm, most := calmSmall, holdSmall
+	if h.bytes > smallBurst {
+		calm, most = calmLarge, holdLarge
+	}
+	if err != nil || h.bytes > holdBytes || time.Since(h.start) > most {
+		h.release()
+	} else {
+		h.calm.Reset(calm)
 	}
 	return n, err
 }

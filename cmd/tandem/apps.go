@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"tandem/cgi"
 	"tandem/internal/config"
 	"tandem/internal/endpoint"
+	"tandem/internal/problem"
 	"tandem/program"
 	"tandem/session"
 )
@@ -95,7 +95,7 @@ func (a *apps) one(made func(*session.Handler)) http.Handler {
 				h, err := a.handler(e)
 				if err != nil {
 					a.log.Error("configuration", "error", err)
-					cgi.Problem(w, http.StatusInternalServerError, "The configuration of this endpoint is wrong. The web server's error log says what to change.")
+					problem.Write(w, http.StatusInternalServerError, "The configuration of this endpoint is wrong. The web server's error log says what to change.")
 					return
 				}
 				made(h)

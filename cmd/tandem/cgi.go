@@ -10,6 +10,7 @@ import (
 
 	"tandem/cgi"
 	"tandem/internal/config"
+	"tandem/internal/problem"
 	"tandem/session"
 )
 
@@ -58,7 +59,7 @@ func serveCGI() int {
 
 // answer serves the request with a problem body.
 func answer(status int, detail string) int {
-	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { cgi.Problem(w, status, detail) })
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem.Write(w, status, detail) })
 	if err := cgi.Serve(h, nil); err != nil {
 		return 1
 	}

@@ -19,7 +19,7 @@ var allowed = map[string]struct {
 	"tandem/session/frame":     {never: `^net|^os/exec$|^flag$`},
 	"tandem/session/flow":      {own: []string{"tandem/session/frame"}, never: `^net|^os/exec$|^flag$`},
 	"tandem/session":           {own: []string{"tandem/session/frame", "tandem/session/flow", "tandem/internal/gateway", "tandem/internal/problem"}, never: `^os/exec$|^flag$|logrus|toml`},
-	"tandem/cgi":               {own: []string{"tandem/internal/gateway"}, never: `logrus|toml|kong`},
+	"tandem/cgi":               {own: []string{"tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
 	"tandem/fcgi":              {own: []string{"tandem/cgi", "tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
 	"tandem/program":           {own: []string{"tandem/session", "tandem/session/frame", "tandem/session/flow", "tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
 	"tandem/client":            {own: []string{"tandem/session/frame", "tandem/session/flow"}, never: `^os/exec$|logrus|toml|kong`},

@@ -11,10 +11,10 @@ import (
 // came, and what to do. Headers such as Retry-After are set before.
 func Write(w http.ResponseWriter, status int, detail string) {
 	body, err := json.Marshal(struct {
-		Status int    `json:"status"`
 		Title  string `json:"title"`
+		Status int    `json:"status"`
 		Detail string `json:"detail"`
-	}{status, http.StatusText(status), detail})
+	}{http.StatusText(status), status, detail})
 	if err != nil {
 		panic(err) // a number and strings
 	}
