@@ -104,7 +104,14 @@ func (l *Link) Finished() <-chan struct{} {
 	return l.carrier.finished
 }
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+// writeBuffer is what one write is made in. It has the frame that is being
+// encoded because an argument of a codec, an interface, would be an allocation.
+type writeBuffer struct {
+	bytes []byte
+	frame frame.Frame
+}
+
+var buffers = sync.Pool{New: func() any { return &writeBuffer{bytes: make([]byte, 0, 4<<10)} }}
 
 // write writes all that waits, on the caller's goroutine, unless another one is
 // at it and takes it along. l.mu is held, and let go around each Write.
@@ -114,10 +121,10 @@ func (l *Link) write() {
 		return
 	}
 	a.busy = true
-	buf := buffers.Get().(*[]byte)
+	buf := buffers.Get().(*writeBuffer)
 	for a.err == nil && a.ready() {
-		b, bad := a.next((*buf)[:0])
-		*buf = b
+		bad := a.next(buf)
+		b := buf.bytes
 		sent := l.out.sent
 		if len(b) > 0 {
 			a.credit = false
@@ -141,7 +148,8 @@ func (l *Link) write() {
 			l.failLocked(bad)
 		}
 	}
-	if cap(*buf) <= 2*writeSize {
+	if cap(buf.bytes) <= 2*writeSize {
+		buf.frame = frame.Frame{} // keeps nobody's data alive
 		buffers.Put(buf)
 	}
 	a.busy = false
@@ -174,31 +182,33 @@ func (a *attach) ready() bool {
 		a.codec.Framed() && a.link.ackDue()
 }
 
-// next encodes what one write carries: control frames, an ack that rides along,
-// messages, and at their end the end or close frame. The error is of a message
-// that the codec can't carry.
-func (a *attach) next(b []byte) ([]byte, *frame.CloseError) {
+// next encodes into buf what one write carries: control frames, an ack that
+// rides along, messages, and at their end the end or close frame. The error is of
+// a message that the codec can't carry; what came before it is in buf.
+func (a *attach) next(buf *writeBuffer) *frame.CloseError {
 	l := a.link
-	put := func(f *frame.Frame) *frame.CloseError {
-		n := len(b)
-		var err error
-		if b, err = a.codec.Append(b, f); err != nil {
+	buf.bytes = buf.bytes[:0]
+	put := func(f frame.Frame) *frame.CloseError {
+		buf.frame = f
+		b, err := a.codec.Append(buf.bytes, &buf.frame)
+		if err != nil {
 			return asClose(err)
 		}
-		if l.cfg.Trace != nil && len(b) > n && f.Type != frame.TypeEmpty {
-			l.cfg.Trace(true, f)
+		if l.cfg.Trace != nil && len(b) > len(buf.bytes) && f.Type != frame.TypeEmpty {
+			l.cfg.Trace(true, &buf.frame)
 		}
+		buf.bytes = b
 		return nil
 	}
-	for i := range a.control {
-		if err := put(&a.control[i]); err != nil {
-			return b, err
+	for _, f := range a.control {
+		if err := put(f); err != nil {
+			return err
 		}
 	}
 	a.control = a.control[:0]
 	if a.codec.Framed() && l.in.taken > l.in.acked {
-		if err := put(&frame.Frame{Type: frame.TypeAck, Received: l.in.taken, Window: l.cfg.Window, Messages: l.cfg.Messages}); err != nil {
-			return b, err
+		if err := put(frame.Frame{Type: frame.TypeAck, Received: l.in.taken, Window: l.cfg.Window, Messages: l.cfg.Messages}); err != nil {
+			return err
 		}
 		l.in.acked = l.in.taken
 		l.in.held.sub(l.in.due)
@@ -209,12 +219,12 @@ func (a *attach) next(b []byte) ([]byte, *frame.CloseError) {
 		limit = pulseSize
 	}
 	for o := &l.out; o.sent < o.seq; o.sent++ {
-		f := o.at(o.sent + 1)
-		if len(b) > 0 && len(b)+len(f.data) > limit {
-			return b, nil
+		m := o.at(o.sent + 1)
+		if n := len(buf.bytes); n > 0 && n+len(m.data) > limit {
+			return nil
 		}
-		if err := put(&frame.Frame{Type: frame.TypeMessage, Seq: o.sent + 1, Data: f.data, Text: f.text, More: f.more}); err != nil {
-			return b, err
+		if err := put(frame.Frame{Type: frame.TypeMessage, Seq: o.sent + 1, Data: m.data, Text: m.text, More: m.more}); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -224,12 +234,12 @@ func (a *attach) next(b []byte) ([]byte, *frame.CloseError) {
 			f.RetryMS = retryMS
 		}
 		a.closeSent = true
-		return b, put(&f)
+		return put(f)
 	case l.out.end && !a.ended:
 		a.ended = true
-		return b, put(&frame.Frame{Type: frame.TypeEnd, Seq: l.out.sent})
+		return put(frame.Frame{Type: frame.TypeEnd, Seq: l.out.sent})
 	}
-	return b, nil
+	return nil
 }
 
 // lastWords has a close frame follow what waits, for at most linger without

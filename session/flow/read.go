@@ -28,7 +28,7 @@ var readBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); retur
 // a cut looks the same. What is malformed ends the session, and the rest is
 // read and dropped until the carrier has finished.
 func (l *Link) Feed(r io.Reader, codec frame.Codec, control func(*frame.Frame) error) error {
-	rd := reader{link: l, dec: codec.NewDecoder(), framed: codec.Framed(), control: control}
+	rd := &reader{link: l, dec: codec.NewDecoder(), framed: codec.Framed(), control: control}
 	pooled := readBuffers.Get().(*[]byte)
 	defer readBuffers.Put(pooled)
 	buf, have := *pooled, 0
@@ -61,6 +61,7 @@ type reader struct {
 	framed  bool
 	opened  bool // its open frame came
 	control func(*frame.Frame) error
+	frame   frame.Frame // being decoded; here because an argument of a codec would be an allocation
 }
 
 // take handles the whole frames in p and returns their length.
@@ -73,14 +74,14 @@ func (rd *reader) take(p []byte) (used int) {
 		a.credit = true
 	}
 	defer l.kick() // for the credit, a pong, or an ack of half a window
-	var f frame.Frame
+	f := &rd.frame
 	for used < len(p) {
 		if l.err != nil {
 			return len(p)
 		}
-		n, err := rd.dec.Decode(p[used:], &f)
+		n, err := rd.dec.Decode(p[used:], f)
 		if err == nil && n > 0 {
-			err = rd.handle(&f)
+			err = rd.handle(f)
 		}
 		if err != nil {
 			l.failLocked(asClose(err))
