@@ -17,11 +17,11 @@ func TestPeerWindowIsBounded(t *testing.T) {
 	l := New(Config{MaxMessage: 1 << 20, Window: InitialWindow, Messages: InitialMessages})
 	s := discard{}
 	open := &frame.Frame{Type: frame.TypeOpen, Version: 1, Window: InitialWindow, Messages: InitialMessages}
-	l.Attach(s, frame.Binary, Streaming, open)
+	at := l.Attach(s, frame.Binary, Streaming, open)
 	pr, pw := io.Pipe()
 	fed := make(chan struct{})
 	opened := make(chan struct{})
-	go func() { l.Feed(pr, frame.Binary, func(*frame.Frame) error { close(opened); return nil }); close(fed) }()
+	go func() { at.Feed(pr, frame.Binary, func(*frame.Frame) error { close(opened); return nil }); close(fed) }()
 	b, _ := frame.Binary.Append(nil, &frame.Frame{Type: frame.TypeOpen, Version: 1, Window: frame.MaxInt, Messages: frame.MaxInt})
 	pw.Write(b)
 	<-opened
@@ -39,7 +39,7 @@ func TestPeerWindowIsBounded(t *testing.T) {
 	l.Lost("done")
 	pw.Close()
 	<-fed
-	l.Detach()
+	at.Detach()
 }
 
 type discard struct{}
@@ -85,10 +85,10 @@ func TestSmallestWindows(t *testing.T) {
 		opened := make(chan struct{}, 2)
 		control := func(*frame.Frame) error { opened <- struct{}{}; return nil }
 		var wg sync.WaitGroup
-		wg.Go(func() { a.Feed(br, frame.Binary, control) })
-		wg.Go(func() { b.Feed(ar, frame.Binary, control) })
-		wg.Go(func() { a.Attach(pipeCarrier{aw}, frame.Binary, Streaming, open) })
-		wg.Go(func() { b.Attach(pipeCarrier{bw}, frame.Binary, Streaming, open) })
+		aa := a.Attach(pipeCarrier{aw}, frame.Binary, Streaming, open)
+		ba := b.Attach(pipeCarrier{bw}, frame.Binary, Streaming, open)
+		wg.Go(func() { aa.Feed(br, frame.Binary, control) })
+		wg.Go(func() { ba.Feed(ar, frame.Binary, control) })
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		<-opened
 		<-opened
@@ -112,8 +112,8 @@ func TestSmallestWindows(t *testing.T) {
 		aw.Close()
 		bw.Close()
 		wg.Wait()
-		a.Detach()
-		b.Detach()
+		aa.Detach()
+		ba.Detach()
 	}
 }
 
@@ -132,10 +132,10 @@ func TestConcurrentPings(t *testing.T) {
 	open := &frame.Frame{Type: frame.TypeOpen, Version: 1, Window: InitialWindow, Messages: InitialMessages}
 	nothing := func(*frame.Frame) error { return nil }
 	var wg sync.WaitGroup
-	wg.Go(func() { a.Feed(br, frame.Binary, nothing) })
-	wg.Go(func() { b.Feed(ar, frame.Binary, nothing) })
-	a.Attach(pipeCarrier{aw}, frame.Binary, Streaming, open)
-	b.Attach(pipeCarrier{bw}, frame.Binary, Streaming, open)
+	aa := a.Attach(pipeCarrier{aw}, frame.Binary, Streaming, open)
+	ba := b.Attach(pipeCarrier{bw}, frame.Binary, Streaming, open)
+	wg.Go(func() { aa.Feed(br, frame.Binary, nothing) })
+	wg.Go(func() { ba.Feed(ar, frame.Binary, nothing) })
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	var pings sync.WaitGroup
@@ -155,6 +155,6 @@ func TestConcurrentPings(t *testing.T) {
 	aw.Close()
 	bw.Close()
 	wg.Wait()
-	a.Detach()
-	b.Detach()
+	aa.Detach()
+	ba.Detach()
 }

@@ -40,12 +40,12 @@ const (
 // ms; the client adds jitter.
 const retryMS = 1000
 
-// attach is one carrier in use, with what is to be written there first. Its
-// fields are guarded by the link's mu. Whoever finds busy false and something
-// to write becomes the one writer: an app in Send, a timer, or a goroutine
-// started for it by kick. The reader of the attach never writes, so a peer that
-// doesn't read never keeps us from reading.
-type attach struct {
+// An Attach is one carrier in use by a link: an HTTP request that carries the
+// session. Its fields are guarded by the link's mu. Whoever finds busy false and
+// something to write becomes the one writer: an app in Send, a timer, or a
+// goroutine started for it by kick. The reader of the attach never writes, so a
+// peer that doesn't read never keeps us from reading.
+type Attach struct {
 	link  *Link
 	to    Carrier
 	codec frame.Codec
@@ -53,39 +53,93 @@ type attach struct {
 	control []frame.Frame // goes before messages
 	pulse   Pulse
 	credit  bool
+	waiting bool // until the peer has told what it has: no message goes before
 
 	busy, kicked       bool
 	closing, closeSent bool
+	reading            bool // Feed runs
+	replaced           bool // another attach took over; a detach frame is the last one here
 	ended              bool
 	err                error
 	finished           chan struct{} // closed when no write runs or comes any more
 	linger             *time.Timer
 }
 
-// Attach gives the link a carrier and writes open there, at once. The link must
-// be detached. opened is this end's open frame.
-func (l *Link) Attach(to Carrier, codec frame.Codec, pulse Pulse, open *frame.Frame) {
+// Attach gives a new link its first carrier and writes open there, at once. open
+// is this end's open frame.
+func (l *Link) Attach(to Carrier, codec frame.Codec, pulse Pulse, open *frame.Frame) *Attach {
+	return l.attach(&Attach{to: to, codec: codec, pulse: pulse, control: []frame.Frame{*open}})
+}
+
+// Resume gives the link another carrier, in place of one that was lost or that
+// still is there: that one gets a detach frame. open goes out at once, and an ack
+// that tells the peer what to send again; messages that the peer has not got
+// follow when its ack has told what it has. So the codec must have acks. A session
+// that has ended is resumed to bring its last messages, and the close.
+func (l *Link) Resume(to Carrier, codec frame.Codec, pulse Pulse, open *frame.Frame) *Attach {
+	return l.attach(&Attach{to: to, codec: codec, pulse: pulse, waiting: true, control: []frame.Frame{*open}})
+}
+
+func (l *Link) attach(a *Attach) *Attach {
+	a.link, a.finished = l, make(chan struct{})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := &attach{link: l, to: to, codec: codec, pulse: pulse, finished: make(chan struct{})}
-	a.control = append(a.control, *open)
-	l.carrier = a
-	if l.err != nil {
-		a.lastWords(closeLinger)
+	if old := l.carrier; old != nil {
+		old.replace()
 	}
-	l.schedule(time.Now())
-	l.write()
+	l.carrier = a
+	now := time.Now()
+	l.lastIn, l.lostAt = now, time.Time{}
+	if a.waiting {
+		a.control = append(a.control, l.ackFrame())
+	}
+	if l.err != nil {
+		a.lastWords(finishLinger)
+	}
+	l.schedule(now)
+	a.kick() // who attaches goes on to read
+	return a
+}
+
+// replace has a end with a detach frame.
+func (a *Attach) replace() {
+	if a.err != nil || a.closeSent {
+		return
+	}
+	a.replaced = true
+	a.control = append(a.control[:0], frame.Frame{Type: frame.TypeDetach, Code: frame.CodeReplaced})
+	a.startLinger(closeLinger)
+	a.kick()
+}
+
+// Lost is the end of a's transport. The link waits for the next attach, for
+// Config.Grace; without grace the session ends.
+func (a *Attach) Lost(reason string) {
+	a.link.mu.Lock()
+	defer a.link.mu.Unlock()
+	a.lost(reason)
+}
+
+func (a *Attach) lost(reason string) {
+	l := a.link
+	if l.carrier != a || l.err != nil || l.cfg.Grace <= 0 || !a.codec.Framed() {
+		if l.carrier == a && l.err == nil {
+			l.lostLocked(reason)
+		}
+		a.fail(frame.Errorf(frame.CodeHeartbeat, "%s", reason))
+		return
+	}
+	l.carrier = nil
+	l.lostAt, l.lostReason = time.Now(), reason
+	a.fail(frame.Errorf(frame.CodeHeartbeat, "%s", reason))
+	l.schedule(l.lostAt)
 }
 
 // Detach takes the carrier away and returns once no Write runs there: at once
 // after a termination was written, else after aborting what is being written.
-func (l *Link) Detach() {
+func (a *Attach) Detach() {
+	l := a.link
 	l.mu.Lock()
-	a := l.carrier
-	if a == nil {
-		l.mu.Unlock()
-		return
-	}
 	a.fail(io.ErrClosedPipe)
 	l.mu.Unlock()
 	<-a.finished
@@ -96,13 +150,9 @@ func (l *Link) Detach() {
 	l.mu.Unlock()
 }
 
-// Finished is closed once the attached carrier takes no more writes: the last
-// frame has left or the carrier failed. It must be called while attached.
-func (l *Link) Finished() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.carrier.finished
-}
+// Finished is closed once the carrier takes no more writes: the last frame has
+// left, another attach took over, or the carrier failed.
+func (a *Attach) Finished() <-chan struct{} { return a.finished }
 
 // writeBuffer is what one write is made in. It has the frame that is being
 // encoded because an argument of a codec, an interface, would be an allocation.
@@ -116,8 +166,14 @@ var buffers = sync.Pool{New: func() any { return &writeBuffer{bytes: make([]byte
 // write writes all that waits, on the caller's goroutine, unless another one is
 // at it and takes it along. l.mu is held, and let go around each Write.
 func (l *Link) write() {
-	a := l.carrier
-	if a == nil || a.busy || !a.ready() {
+	if l.carrier != nil {
+		l.carrier.write()
+	}
+}
+
+func (a *Attach) write() {
+	l := a.link
+	if a.busy || !a.ready() {
 		return
 	}
 	a.busy = true
@@ -140,7 +196,7 @@ func (l *Link) write() {
 			}
 			l.lastOut = time.Now()
 		}
-		if !a.codec.Framed() && l.out.tail < sent {
+		if !a.codec.Framed() && l.carrier == a && l.out.tail < sent {
 			l.out.ack(sent)
 		}
 		if bad != nil {
@@ -159,33 +215,43 @@ func (l *Link) write() {
 // kick has another goroutine write what waits. For those who must not block:
 // the reader, and an app that has more input to look at. l.mu is held.
 func (l *Link) kick() {
-	a := l.carrier
-	if a == nil || a.busy || a.kicked || !a.ready() {
+	if l.carrier != nil {
+		l.carrier.kick()
+	}
+}
+
+func (a *Attach) kick() {
+	if a.busy || a.kicked || !a.ready() {
 		return
 	}
 	a.kicked = true
 	go func() {
-		l.mu.Lock()
+		a.link.mu.Lock()
 		a.kicked = false
-		l.write()
-		l.mu.Unlock()
+		a.write()
+		a.link.mu.Unlock()
 	}()
 }
 
 // ready tells whether there is something to write, and leave to write it.
-func (a *attach) ready() bool {
+func (a *Attach) ready() bool {
 	if a.err != nil || a.closeSent || a.pulse == Pulsed && !a.credit {
 		return false
 	}
-	o := &a.link.out
-	return len(a.control) > 0 || o.sent < o.seq || o.end && !a.ended || a.closing ||
-		a.codec.Framed() && a.link.ackDue()
+	l, o := a.link, &a.link.out
+	switch {
+	case len(a.control) > 0:
+		return true
+	case l.carrier != a || a.waiting:
+		return false
+	}
+	return o.sent < o.seq || o.end && !a.ended || a.closing || a.codec.Framed() && l.ackDue()
 }
 
 // next encodes into buf what one write carries: control frames, an ack that
 // rides along, messages, and at their end the end or close frame. The error is of
 // a message that the codec can't carry; what came before it is in buf.
-func (a *attach) next(buf *writeBuffer) *frame.CloseError {
+func (a *Attach) next(buf *writeBuffer) *frame.CloseError {
 	l := a.link
 	buf.bytes = buf.bytes[:0]
 	put := func(f frame.Frame) *frame.CloseError {
@@ -206,13 +272,17 @@ func (a *attach) next(buf *writeBuffer) *frame.CloseError {
 		}
 	}
 	a.control = a.control[:0]
+	switch {
+	case a.replaced:
+		a.closeSent = true
+		return nil
+	case l.carrier != a || a.waiting:
+		return nil
+	}
 	if a.codec.Framed() && l.in.taken > l.in.acked {
-		if err := put(frame.Frame{Type: frame.TypeAck, Received: l.in.taken, Window: l.cfg.Window, Messages: l.cfg.Messages}); err != nil {
+		if err := put(l.ackFrame()); err != nil {
 			return err
 		}
-		l.in.acked = l.in.taken
-		l.in.held.sub(l.in.due)
-		l.in.due = cost{}
 	}
 	limit := writeSize
 	if a.pulse == Pulsed {
@@ -226,6 +296,7 @@ func (a *attach) next(buf *writeBuffer) *frame.CloseError {
 		if err := put(frame.Frame{Type: frame.TypeMessage, Seq: o.sent + 1, Data: m.data, Text: m.text, More: m.more}); err != nil {
 			return err
 		}
+		o.most = max(o.most, o.sent+1)
 	}
 	switch {
 	case a.closing:
@@ -234,6 +305,9 @@ func (a *attach) next(buf *writeBuffer) *frame.CloseError {
 			f.RetryMS = retryMS
 		}
 		a.closeSent = true
+		if a.awaitsClose() {
+			a.startLinger(closeLinger)
+		}
 		return put(f)
 	case l.out.end && !a.ended:
 		a.ended = true
@@ -244,12 +318,20 @@ func (a *attach) next(buf *writeBuffer) *frame.CloseError {
 
 // lastWords has a close frame follow what waits, for at most linger without
 // progress.
-func (a *attach) lastWords(linger time.Duration) {
+func (a *Attach) lastWords(linger time.Duration) {
 	if linger == 0 {
 		a.fail(a.link.err)
 		return
 	}
 	a.closing = true
+	a.startLinger(linger)
+}
+
+// startLinger gives what is still to be written so long without progress.
+func (a *Attach) startLinger(linger time.Duration) {
+	if a.linger != nil {
+		a.linger.Stop()
+	}
 	start := time.Now()
 	a.linger = time.AfterFunc(linger, func() {
 		a.link.mu.Lock()
@@ -269,15 +351,15 @@ func (a *attach) lastWords(linger time.Duration) {
 // writeFailed: the peer takes no more. What it said last, a close perhaps, may
 // still be on its way to us, so the session is lost only when the reader has had
 // its time.
-func (a *attach) writeFailed(err error) {
+func (a *Attach) writeFailed(err error) {
 	a.fail(err)
-	if a.link.err == nil {
-		time.AfterFunc(lossGrace, func() { a.link.Lost("writing to the peer failed: " + err.Error()) })
+	if a.link.err == nil && !a.replaced {
+		time.AfterFunc(lossGrace, func() { a.Lost("writing to the peer failed: " + err.Error()) })
 	}
 }
 
 // fail has the carrier take no more writes. l.mu is held.
-func (a *attach) fail(err error) {
+func (a *Attach) fail(err error) {
 	if a.err == nil {
 		a.err = err
 		if a.busy {
@@ -287,9 +369,10 @@ func (a *attach) fail(err error) {
 	a.checkFinished()
 }
 
-// checkFinished marks the attach finished where it is. l.mu is held.
-func (a *attach) checkFinished() {
-	if a.busy || a.err == nil && !a.closeSent {
+// checkFinished marks the attach finished where it is: it failed, or its last
+// frame is out and nothing of the peer's need be waited for. l.mu is held.
+func (a *Attach) checkFinished() {
+	if a.busy || a.err == nil && (!a.closeSent || a.awaitsClose()) {
 		return
 	}
 	select {
@@ -301,4 +384,10 @@ func (a *attach) checkFinished() {
 		}
 		a.to.Finished()
 	}
+}
+
+// awaitsClose tells whether the peer's close is still expected, which says that
+// it has all: only then can a session that may be resumed be forgotten.
+func (a *Attach) awaitsClose() bool {
+	return a.reading && !a.replaced && a.codec.Framed() && a.link.cfg.Grace > 0 && !isClosed(a.link.delivered)
 }

@@ -118,6 +118,14 @@ func (l *Link) ackDue() bool {
 		in.held == in.due && in.held.bytes+minWindow > l.cfg.Window
 }
 
+// ackFrame makes the ack of all that is taken, and counts it as sent. l.mu is held.
+func (l *Link) ackFrame() frame.Frame {
+	l.in.acked = l.in.taken
+	l.in.held.sub(l.in.due)
+	l.in.due = cost{}
+	return frame.Frame{Type: frame.TypeAck, Received: l.in.taken, Window: l.cfg.Window, Messages: l.cfg.Messages}
+}
+
 // message takes in a fragment. framed is false for a codec without seq and
 // acks. l.mu is held.
 func (l *Link) message(f *frame.Frame, framed bool) error {

@@ -44,6 +44,10 @@ type Config struct {
 	// MaxIdle and MaxLife end the session with CodeExpired: so long without a
 	// message either way, and so old. 0: no limit.
 	MaxIdle, MaxLife time.Duration
+	// Grace is how long the session outlives a lost carrier, waiting to be
+	// resumed, and how long its end is kept for a peer that may not have got it.
+	// 0: a lost carrier ends the session.
+	Grace time.Duration
 	// Trace, if not nil, is called with each frame but empty ones, in wire order
 	// for each direction. It must be quick and must not call the link.
 	Trace func(sent bool, f *frame.Frame)
@@ -71,10 +75,14 @@ type Link struct {
 	mu      sync.Mutex
 	in      inbound
 	out     outbound
-	carrier *attach           // nil while detached
+	carrier *Attach           // nil while detached
 	err     *frame.CloseError // why the session is over; nil while it runs
 
-	done chan struct{} // closed when err is set
+	done      chan struct{} // closed when err is set
+	delivered chan struct{} // closed when the peer knows of the end, or never can
+
+	lostAt     time.Time // when the carrier was lost; zero while there is one
+	lostReason string
 
 	born            time.Time
 	lastIn, lastOut time.Time     // when bytes last moved
@@ -92,6 +100,7 @@ func New(cfg Config) *Link {
 	l := &Link{
 		cfg:         cfg,
 		done:        make(chan struct{}),
+		delivered:   make(chan struct{}),
 		born:        now,
 		lastIn:      now,
 		lastOut:     now,
@@ -106,6 +115,10 @@ func New(cfg Config) *Link {
 
 // Done is closed when the session is over.
 func (l *Link) Done() <-chan struct{} { return l.done }
+
+// Delivered is closed when the session is over and need not be kept: the peer
+// knows of the end, or it was not one that is resumed for.
+func (l *Link) Delivered() <-chan struct{} { return l.delivered }
 
 // Err is why the session is over, nil while it runs.
 func (l *Link) Err() *frame.CloseError {
@@ -151,6 +164,7 @@ func (l *Link) failLocked(e *frame.CloseError) {
 		return
 	}
 	l.out.drop()
+	close(l.delivered)
 	l.terminate(e, closeLinger)
 }
 
@@ -164,6 +178,7 @@ func (l *Link) Lost(reason string) {
 func (l *Link) lostLocked(reason string) {
 	if l.err == nil {
 		l.out.drop()
+		close(l.delivered)
 		l.terminate(frame.Errorf(frame.CodeHeartbeat, "%s", reason), 0)
 	}
 	if l.carrier != nil {
@@ -189,4 +204,13 @@ func (l *Link) terminate(e *frame.CloseError, linger time.Duration) {
 	a.lastWords(linger)
 	l.kick()
 	a.checkFinished()
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

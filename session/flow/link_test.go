@@ -45,11 +45,11 @@ func pair(codec frame.Codec, ca, cb flow.Config) (a, b *flow.Link, wait func()) 
 	a, b = flow.New(ca), flow.New(cb)
 	ra, wb := io.Pipe()
 	rb, wa := io.Pipe()
-	var wg, attached sync.WaitGroup
+	var wg sync.WaitGroup
 	run := func(l *flow.Link, cfg flow.Config, r *io.PipeReader, w *io.PipeWriter) {
-		attached.Go(func() { l.Attach(pipe{w, r}, codec, flow.Streaming, open(cfg)) })
+		at := l.Attach(pipe{w, r}, codec, flow.Streaming, open(cfg))
 		wg.Go(func() {
-			if err := l.Feed(r, codec, func(*frame.Frame) error { return nil }); err != nil {
+			if err := at.Feed(r, codec, func(*frame.Frame) error { return nil }); err != nil {
 				l.Lost(err.Error())
 			}
 			r.Close()
@@ -57,7 +57,6 @@ func pair(codec frame.Codec, ca, cb flow.Config) (a, b *flow.Link, wait func()) 
 	}
 	run(a, ca, ra, wa)
 	run(b, cb, rb, wb)
-	attached.Wait()
 	return a, b, wg.Wait
 }
 
@@ -243,7 +242,7 @@ func TestViolations(t *testing.T) {
 			l := flow.New(config())
 			r, w := io.Pipe()
 			out := &output{stop: r}
-			l.Attach(out, frame.JSON, flow.Streaming, open(config()))
+			at := l.Attach(out, frame.JSON, flow.Streaming, open(config()))
 			go func() { // a peer that does not stop: the rest must be dropped, not waited for
 				io.WriteString(w, tt.in)
 				for {
@@ -252,10 +251,10 @@ func TestViolations(t *testing.T) {
 					}
 				}
 			}()
-			l.Feed(r, frame.JSON, func(*frame.Frame) error { return nil })
+			at.Feed(r, frame.JSON, func(*frame.Frame) error { return nil })
 			wantCode(t, l.Err(), tt.code)
-			<-l.Finished()
-			l.Detach()
+			<-at.Finished()
+			at.Detach()
 			if want := fmt.Sprintf(`"code":%d`, tt.code); !strings.Contains(out.String(), want) {
 				t.Errorf("the peer was told %q, want %s", out.String(), want)
 			}
@@ -313,7 +312,7 @@ func TestDuplicates(t *testing.T) {
 		b, _ = frame.JSON.Append(b, &frame.Frame{Type: frame.TypeMessage, Seq: seq, Data: fmt.Append(nil, seq), Text: true})
 	}
 	b, _ = frame.JSON.Append(b, &frame.Frame{Type: frame.TypeEnd, Seq: 3})
-	if err := l.Feed(bytes.NewReader(b), frame.JSON, func(*frame.Frame) error { return nil }); err != nil {
+	if err := l.Attach(&output{}, frame.JSON, flow.Streaming, in).Feed(bytes.NewReader(b), frame.JSON, func(*frame.Frame) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for want := 1; want <= 3; want++ {
@@ -331,7 +330,7 @@ func TestCut(t *testing.T) {
 	for _, rest := range []string{"", `{"type":"mess`} {
 		l := flow.New(config())
 		b, _ := frame.JSON.Append(nil, open(config()))
-		err := l.Feed(strings.NewReader(string(b)+rest), frame.JSON, func(*frame.Frame) error { return nil })
+		err := l.Attach(&output{}, frame.JSON, flow.Streaming, open(config())).Feed(strings.NewReader(string(b)+rest), frame.JSON, func(*frame.Frame) error { return nil })
 		if err != io.ErrUnexpectedEOF {
 			t.Errorf("body that ends with %q: %v", rest, err)
 		}
@@ -344,7 +343,7 @@ func TestLines(t *testing.T) {
 	cfg.Buffer = 100 * (10 + 64) // a message counts 64 bytes beside its own
 	l := flow.New(cfg)
 	out := &output{}
-	l.Attach(out, frame.Lines, flow.Streaming, open(cfg))
+	at := l.Attach(out, frame.Lines, flow.Streaming, open(cfg))
 	for range 10 * flow.InitialMessages {
 		if err := l.Send(t.Context(), frame.Text("0123456789")); err != nil {
 			t.Fatal(err)
@@ -353,13 +352,13 @@ func TestLines(t *testing.T) {
 	if got, want := len(out.String()), 10*flow.InitialMessages*11; got != want {
 		t.Errorf("%d bytes were written, want %d", got, want)
 	}
-	l.Feed(strings.NewReader(strings.Repeat("0123456789\n", 101)), frame.Lines, func(*frame.Frame) error { return nil })
+	at.Feed(strings.NewReader(strings.Repeat("0123456789\n", 101)), frame.Lines, func(*frame.Frame) error { return nil })
 	wantCode(t, l.Err(), frame.CodePolicy)
 	if !strings.Contains(l.Err().Reason, "lines_buffer") {
 		t.Errorf("reason %q does not name the limit", l.Err().Reason)
 	}
-	<-l.Finished()
-	l.Detach()
+	<-at.Finished()
+	at.Detach()
 }
 
 // TestSentIsSent: Send does not report an end of the session that came after its
@@ -367,7 +366,7 @@ func TestLines(t *testing.T) {
 func TestSentIsSent(t *testing.T) {
 	l := flow.New(config())
 	out := &output{block: make(chan struct{}), abort: make(chan struct{})}
-	go l.Attach(out, frame.JSON, flow.Streaming, open(config()))
+	at := l.Attach(out, frame.JSON, flow.Streaming, open(config()))
 	out.block <- struct{}{} // open
 	sent := make(chan error)
 	go func() { sent <- l.Send(t.Context(), frame.Text("last words")) }()
@@ -378,8 +377,8 @@ func TestSentIsSent(t *testing.T) {
 	}
 	wantCode(t, l.Send(t.Context(), frame.Text("too late")), frame.CodeGoingAway)
 	close(out.block)
-	<-l.Finished()
-	l.Detach()
+	<-at.Finished()
+	at.Detach()
 	if !strings.Contains(out.String(), `"seq":1,"code":1001`) {
 		t.Errorf("the close frame does not count the message: %s", out)
 	}
@@ -389,10 +388,10 @@ func TestSentIsSent(t *testing.T) {
 func TestLinesCantCarry(t *testing.T) {
 	l := flow.New(config())
 	out := &output{}
-	l.Attach(out, frame.Lines, flow.Streaming, open(config()))
+	at := l.Attach(out, frame.Lines, flow.Streaming, open(config()))
 	wantCode(t, l.Send(t.Context(), frame.Text("a\nb")), frame.CodeUnsupported)
-	<-l.Finished()
-	l.Detach()
+	<-at.Finished()
+	at.Detach()
 	if out.String() != "" {
 		t.Errorf("%q was written", out.String())
 	}
@@ -418,8 +417,8 @@ func TestHeartbeat(t *testing.T) {
 		l := flow.New(cfg)
 		r, w := io.Pipe()
 		out := &output{stop: r}
-		l.Attach(out, frame.JSON, flow.Streaming, open(cfg))
-		go l.Feed(r, frame.JSON, func(*frame.Frame) error { return nil })
+		at := l.Attach(out, frame.JSON, flow.Streaming, open(cfg))
+		go at.Feed(r, frame.JSON, func(*frame.Frame) error { return nil })
 		b, _ := frame.JSON.Append(nil, open(cfg))
 		w.Write(b)
 		for range 360 {
@@ -440,7 +439,7 @@ func TestHeartbeat(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		wantCode(t, l.Err(), frame.CodeHeartbeat)
 		w.Close()
-		l.Detach()
+		at.Detach()
 	})
 }
 
@@ -458,7 +457,7 @@ func TestLife(t *testing.T) {
 			cfg := config()
 			cfg.MaxIdle, cfg.MaxLife = tt.idle, tt.life
 			l := flow.New(cfg)
-			l.Attach(&output{}, frame.JSON, flow.Streaming, open(cfg))
+			at := l.Attach(&output{}, frame.JSON, flow.Streaming, open(cfg))
 			time.Sleep(20 * time.Second)
 			l.Send(t.Context(), frame.Text("x"))
 			<-l.Done()
@@ -466,8 +465,8 @@ func TestLife(t *testing.T) {
 			if d := time.Since(start); d != tt.want || !strings.Contains(l.Err().Reason, tt.key) {
 				t.Errorf("expired after %v (%s), want %v and the key %s", d, l.Err().Reason, tt.want, tt.key)
 			}
-			<-l.Finished()
-			l.Detach()
+			<-at.Finished()
+			at.Detach()
 		})
 	}
 }
@@ -477,23 +476,23 @@ func TestLife(t *testing.T) {
 func TestStuckWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, tt := range []struct {
-			end  func(l *flow.Link)
+			end  func(l *flow.Link, at *flow.Attach)
 			want time.Duration
 		}{
-			{func(l *flow.Link) { l.Finish(t.Context(), frame.CodeNormal, "") }, 30 * time.Second},
-			{func(l *flow.Link) { l.Fail(frame.Errorf(frame.CodePolicy, "test")); <-l.Finished() }, time.Second},
-			{func(l *flow.Link) { l.Lost("test"); <-l.Finished() }, 0},
+			{func(l *flow.Link, at *flow.Attach) { l.Finish(t.Context(), frame.CodeNormal, "") }, 30 * time.Second},
+			{func(l *flow.Link, at *flow.Attach) { l.Fail(frame.Errorf(frame.CodePolicy, "test")); <-at.Finished() }, time.Second},
+			{func(l *flow.Link, at *flow.Attach) { l.Lost("test"); <-at.Finished() }, 0},
 		} {
 			l := flow.New(config())
 			out := &output{block: make(chan struct{}), abort: make(chan struct{})}
-			go l.Attach(out, frame.JSON, flow.Streaming, open(config()))
+			at := l.Attach(out, frame.JSON, flow.Streaming, open(config()))
 			synctest.Wait()
 			start := time.Now()
-			tt.end(l)
+			tt.end(l, at)
 			if d := time.Since(start); d != tt.want {
 				t.Errorf("the end took %v, want %v", d, tt.want)
 			}
-			l.Detach()
+			at.Detach()
 		}
 	})
 }
@@ -506,9 +505,9 @@ func TestPulse(t *testing.T) {
 		l := flow.New(cfg)
 		r, w := io.Pipe()
 		out := &output{stop: r}
-		l.Attach(out, frame.Binary, flow.Pulsed, open(cfg))
+		at := l.Attach(out, frame.Binary, flow.Pulsed, open(cfg))
 		fed := make(chan error)
-		go func() { fed <- l.Feed(r, frame.Binary, func(*frame.Frame) error { return nil }) }()
+		go func() { fed <- at.Feed(r, frame.Binary, func(*frame.Frame) error { return nil }) }()
 		step := func(in string, want int, what string) {
 			t.Helper()
 			if in != "" {
@@ -556,7 +555,7 @@ func TestPulse(t *testing.T) {
 			t.Error("after the body's end output is still held back")
 		}
 		l.Finish(t.Context(), frame.CodeNormal, "")
-		l.Detach()
+		at.Detach()
 	})
 }
 

@@ -35,7 +35,7 @@ func (l *Link) stopTimer() {
 
 // next is the earliest of all deadlines, zero if there is none. l.mu is held.
 func (l *Link) next() (t time.Time) {
-	for _, d := range []time.Time{l.beatAt(), l.silentAt(), l.idleAt(), l.expiresAt()} {
+	for _, d := range []time.Time{l.beatAt(), l.silentAt(), l.graceAt(), l.idleAt(), l.expiresAt()} {
 		if !d.IsZero() && (t.IsZero() || d.Before(t)) {
 			t = d
 		}
@@ -54,10 +54,18 @@ func (l *Link) beatAt() time.Time {
 
 // silentAt is when the peer has been silent for 2.5 of its heartbeats.
 func (l *Link) silentAt() time.Time {
-	if l.peerHeartbeat <= 0 || l.in.ended {
+	if l.peerHeartbeat <= 0 || l.in.ended || l.carrier == nil {
 		return time.Time{}
 	}
 	return l.lastIn.Add(l.peerHeartbeat * 5 / 2)
+}
+
+// graceAt is when nobody has resumed the session for long enough.
+func (l *Link) graceAt() time.Time {
+	if l.lostAt.IsZero() {
+		return time.Time{}
+	}
+	return l.lostAt.Add(l.cfg.Grace)
 }
 
 func (l *Link) idleAt() time.Time {
@@ -84,8 +92,11 @@ func (l *Link) tick() {
 	l.timerAt = time.Time{}
 	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	switch {
+	case due(l.graceAt()):
+		l.lostLocked(fmt.Sprintf("%s, and nobody resumed the session for %v", l.lostReason, l.cfg.Grace))
+		return
 	case due(l.silentAt()):
-		l.lostLocked(fmt.Sprintf("nothing came for %v, the peer's heartbeat is %v", now.Sub(l.lastIn).Round(time.Millisecond), l.peerHeartbeat))
+		l.carrier.lost(fmt.Sprintf("nothing came for %v, the peer's heartbeat is %v", now.Sub(l.lastIn).Round(time.Millisecond), l.peerHeartbeat))
 		return
 	case due(l.idleAt()):
 		l.failLocked(frame.Errorf(frame.CodeExpired, "no message for %v (max_idle)", l.cfg.MaxIdle))

@@ -13,7 +13,8 @@ import (
 // window and maxHeld, because Send waits for room in it.
 type outbound struct {
 	seq  uint64 // last fragment put in
-	sent uint64 // last fragment given to the carrier
+	sent uint64 // last fragment given to the carrier; goes back where a resumed one sends again
+	most uint64 // last fragment ever given to one
 	tail uint64 // last fragment acked; unacked holds tail+1 … seq
 
 	unacked []fragment
@@ -40,6 +41,7 @@ var errEnded = errors.New("tandem: message sent after the end of this direction"
 // fragments that were are the last ones.
 func (o *outbound) drop() {
 	o.unacked, o.head, o.held = nil, 0, cost{}
+	o.sent = o.most
 	o.seq, o.tail = o.sent, o.sent
 }
 

@@ -13,6 +13,13 @@ import (
 // a web server is one read, which a pulsed carrier counts.
 const readSize = 16 << 10
 
+func (a *Attach) setReading(on bool) {
+	a.link.mu.Lock()
+	defer a.link.mu.Unlock()
+	a.reading = on
+	a.checkFinished()
+}
+
 // maxHeartbeat is the longest promise that is believed, in ms: a day.
 const maxHeartbeat = 24 * 60 * 60 * 1000
 
@@ -27,8 +34,10 @@ var readBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); retur
 // A framed body that ends without end, close or detach is io.ErrUnexpectedEOF:
 // a cut looks the same. What is malformed ends the session, and the rest is
 // read and dropped until the carrier has finished.
-func (l *Link) Feed(r io.Reader, codec frame.Codec, control func(*frame.Frame) error) error {
-	rd := &reader{link: l, dec: codec.NewDecoder(), framed: codec.Framed(), control: control}
+func (a *Attach) Feed(r io.Reader, codec frame.Codec, control func(*frame.Frame) error) error {
+	a.setReading(true)
+	defer a.setReading(false)
+	rd := &reader{link: a.link, attach: a, dec: codec.NewDecoder(), framed: codec.Framed(), control: control}
 	pooled := readBuffers.Get().(*[]byte)
 	defer readBuffers.Put(pooled)
 	buf, have := *pooled, 0
@@ -57,6 +66,7 @@ func (l *Link) Feed(r io.Reader, codec frame.Codec, control func(*frame.Frame) e
 // reader is one body being read.
 type reader struct {
 	link    *Link
+	attach  *Attach
 	dec     frame.Decoder
 	framed  bool
 	opened  bool // its open frame came
@@ -69,14 +79,18 @@ func (rd *reader) take(p []byte) (used int) {
 	l := rd.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	a := rd.attach
+	if a.replaced || l.carrier != a && l.err == nil {
+		return len(p) // the peer sends again what another attach has not told it of
+	}
 	l.lastIn = time.Now()
-	if a := l.carrier; a != nil && a.pulse == Pulsed {
+	if a.pulse == Pulsed {
 		a.credit = true
 	}
-	defer l.kick() // for the credit, a pong, or an ack of half a window
+	defer a.kick() // for the credit, a pong, or an ack of half a window
 	f := &rd.frame
 	for used < len(p) {
-		if l.err != nil {
+		if l.err != nil && isClosed(l.delivered) {
 			return len(p)
 		}
 		n, err := rd.dec.Decode(p[used:], f)
@@ -85,6 +99,9 @@ func (rd *reader) take(p []byte) (used int) {
 		}
 		if err != nil {
 			l.failLocked(asClose(err))
+			if a.waiting {
+				a.fail(err) // it can't be told what it has missed
+			}
 			return len(p)
 		}
 		if n == 0 {
@@ -100,11 +117,12 @@ func (rd *reader) bodyEnded(rest []byte) error {
 	l := rd.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if a := l.carrier; a != nil && a.pulse == Pulsed {
+	a := rd.attach
+	if a.pulse == Pulsed {
 		a.pulse = Streaming // nothing holds the output back any more
-		defer l.kick()
+		defer a.kick()
 	}
-	if l.err != nil {
+	if l.err != nil || a.replaced {
 		return nil
 	}
 	var f frame.Frame
@@ -133,11 +151,14 @@ func (rd *reader) handle(f *frame.Frame) error {
 	if rd.framed && !rd.opened && f.Type != frame.TypeEmpty && f.Type != frame.TypeOpen {
 		return frame.Errorf(frame.CodeProtocol, "expected an open frame first, got %v", f.Type)
 	}
+	if l.err != nil {
+		return rd.handleAfterEnd(f)
+	}
 	switch f.Type {
 	case frame.TypeMessage:
 		return l.message(f, rd.framed)
 	case frame.TypeAck:
-		return l.acked(f)
+		return rd.acked(f)
 	case frame.TypePing:
 		l.control(frame.Frame{Type: frame.TypePong, Nonce: f.Nonce})
 	case frame.TypePong:
@@ -177,11 +198,37 @@ func (rd *reader) handle(f *frame.Frame) error {
 	return nil
 }
 
-func (l *Link) acked(f *frame.Frame) error {
-	if f.Received > l.out.sent {
-		return frame.Errorf(frame.CodeProtocol, "ack says %d were received, sent were %d", f.Received, l.out.sent)
+// handleAfterEnd takes what still counts once this end is done: what the peer
+// has, and that it knows. l.mu is held.
+func (rd *reader) handleAfterEnd(f *frame.Frame) error {
+	switch f.Type {
+	case frame.TypeOpen:
+		rd.opened = true
+	case frame.TypeAck:
+		return rd.acked(f)
+	case frame.TypeClose:
+		close(rd.link.delivered)
+		rd.attach.checkFinished()
 	}
-	l.out.ack(f.Received)
+	return nil
+}
+
+// acked takes the peer's word of what it has. The first one of an attach that
+// resumes also says where to go on. l.mu is held.
+func (rd *reader) acked(f *frame.Frame) error {
+	l, o := rd.link, &rd.link.out
+	if f.Received > o.most {
+		return frame.Errorf(frame.CodeProtocol, "ack says %d were received, sent were %d", f.Received, o.most)
+	}
+	if rd.attach.waiting {
+		if f.Received < o.tail {
+			return frame.Errorf(frame.CodeProtocol, "ack says %d were received, an earlier one said %d", f.Received, o.tail)
+		}
+		rd.attach.waiting = false
+		o.sent = f.Received
+	}
+	o.ack(f.Received)
+	o.sent = max(o.sent, f.Received) // it came on an attach that was lost
 	l.peerWindow(f.Window, f.Messages)
 	return nil
 }

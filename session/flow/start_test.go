@@ -17,8 +17,10 @@ func (*collector) Abort()       {}
 func TestStartFollowsOpen(t *testing.T) {
 	var out collector
 	l := New(Config{MaxMessage: 1 << 20, Window: InitialWindow, Messages: InitialMessages})
-	l.Attach(&out, frame.JSON, Streaming, &frame.Frame{Type: frame.TypeOpen, Version: frame.Version, Window: InitialWindow, Messages: InitialMessages, Hold: true})
+	at := l.Attach(&out, frame.JSON, Streaming, &frame.Frame{Type: frame.TypeOpen, Version: frame.Version, Window: InitialWindow, Messages: InitialMessages, Hold: true})
 	l.Start()
+	l.Finish(t.Context(), frame.CodeNormal, "")
+	<-at.Finished()
 	dec := frame.JSON.NewDecoder()
 	var got []frame.Type
 	for rest := out.Bytes(); len(rest) > 0; {
@@ -30,7 +32,7 @@ func TestStartFollowsOpen(t *testing.T) {
 		rest = rest[n:]
 		got = append(got, f.Type)
 	}
-	if len(got) != 2 || got[0] != frame.TypeOpen || got[1] != frame.TypeStart {
-		t.Fatalf("got frames %v, expected open, start", got)
+	if len(got) != 3 || got[0] != frame.TypeOpen || got[1] != frame.TypeStart {
+		t.Fatalf("got frames %v, expected open, start, close", got)
 	}
 }
