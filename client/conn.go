@@ -26,6 +26,7 @@ const closeGrace = 5 * time.Second
 // *frame.CloseError, and what had been received before can still be received.
 type Conn struct {
 	link   *flow.Link
+	attach *flow.Attach
 	body   *body
 	codec  frame.Codec
 	cancel context.CancelCauseFunc // of the request
@@ -215,7 +216,7 @@ func (c *Conn) exchange(ctx context.Context, rt *http.Transport, req *http.Reque
 	c.path.Proto = resp.Proto
 	c.path.Server = resp.Header.Get("Server")
 	c.mu.Unlock()
-	err = c.link.Feed(resp.Body, c.codec, c.control)
+	err = c.attach.Feed(resp.Body, c.codec, c.control)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errNoClose
 	}

@@ -216,7 +216,7 @@ func (d *dialer) open(ctx context.Context, transport string, length int64) (*Con
 	if transport == Pulse {
 		c.body.pulse()
 	}
-	c.link.Attach(c.body, d.codec, flow.Streaming, &frame.Frame{
+	c.attach = c.link.Attach(c.body, d.codec, flow.Streaming, &frame.Frame{
 		Type:       frame.TypeOpen,
 		Version:    frame.Version,
 		Transport:  transport,

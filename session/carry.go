@@ -13,10 +13,18 @@ import (
 	"tandem/session/frame"
 )
 
+// attach is how one request carries a session.
+type attach struct {
+	in, out   frame.Codec // of the request's body and of the response
+	transport string      // "single" or "pulse"
+	resumes   bool        // the session was opened by another request
+}
+
 // carry runs the session over one request, the server's side of single and
 // pulse: this goroutine reads the body at once, the app and others write the
-// response. It returns when the session is over and nothing reads or writes.
-func (s *Session) carry(w http.ResponseWriter, r *http.Request, in, out frame.Codec, pulse flow.Pulse) {
+// response. It returns when the session is over, or has lost this request or left
+// it for another, and nothing reads or writes.
+func (s *Session) carry(w http.ResponseWriter, r *http.Request, a attach) {
 	resp := &response{w: w, rc: http.NewResponseController(w), body: r.Body}
 	resp.reading.Store(true)
 	resp.rc.EnableFullDuplex()           // only HTTP/1 servers need it, the others say it is not supported
@@ -26,7 +34,7 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, in, out frame.Co
 	}
 	h := w.Header()
 	closeAfter(w, r, s.peer.Interface)
-	h.Set("Content-Type", out.MediaType())
+	h.Set("Content-Type", a.out.MediaType())
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -35,35 +43,39 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, in, out frame.Co
 	var carrier flow.Carrier = resp
 	var body io.Reader = r.Body
 	switch {
-	case needsHold(gateway.Of(r), in):
+	case needsHold(gateway.Of(r), a.in):
 		held := newHold(resp, r.Body)
 		defer held.release() // nothing of it may run when the handler returns
 		carrier, body = held, held
-	case !out.Framed():
+	case !a.out.Framed():
 		resp.Flush() // a framed response begins with open, which takes the header along
 	}
 
+	begin := s.link.Attach
+	if a.resumes {
+		begin = s.link.Resume
+	}
+	at := begin(carrier, a.out, flow.Pulse(a.transport == "pulse"), s.handler.options.openFrame(s, a.transport))
+	defer at.Lost("the request was left") // does nothing but after a panic
 	lost := context.AfterFunc(r.Context(), func() {
-		s.link.Lost("the web server closed the request: " + context.Cause(r.Context()).Error())
+		at.Lost("the web server closed the request: " + context.Cause(r.Context()).Error())
 	})
-	defer s.link.Lost("the request was left") // does nothing but after a panic
-	s.link.Attach(carrier, out, pulse, s.handler.options.openFrame(s.id, s.peer.Transport))
-	if !in.Framed() {
+	if !a.in.Framed() {
 		s.start() // no open frame will come that could tell it to wait
 	}
 
-	err := s.link.Feed(body, in, s.control)
+	err := at.Feed(body, a.in, s.control)
 	resp.reading.Store(false)
 	switch {
 	case err == nil:
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF) && s.grace == 0:
 		s.link.Fail(frame.Errorf(frame.CodeHeartbeat, "the request's body ended without end, close or detach: that looks like a cut"))
 	default:
-		s.link.Lost("the request's body could not be read: " + err.Error())
+		at.Lost("the request's body could not be read: " + err.Error())
 	}
-	<-s.link.Finished()
+	<-at.Finished()
 	lost()
-	s.link.Detach()
+	at.Detach()
 }
 
 // closeAfter has an HTTP/1 connection end with this response. The request's body may
@@ -85,7 +97,7 @@ func (s *Session) control(f *frame.Frame) error {
 	case frame.TypeStart:
 		s.start()
 	case frame.TypeDetach:
-		return frame.Errorf(frame.CodeProtocol, "this session can't be detached: it lives as long as its request")
+		return frame.Errorf(frame.CodeProtocol, "expected end, close, or just the request's end; got detach, which only the server sends")
 	}
 	return nil
 }

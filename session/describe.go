@@ -67,6 +67,14 @@ func transports(info *gateway.Info) []string {
 	return []string{}
 }
 
+// transport is what carries a session over the one request r.
+func transport(r *http.Request, info *gateway.Info) string {
+	if pulsed(r, info) {
+		return "pulse"
+	}
+	return "single"
+}
+
 // pulsed tells whether the response of r is released by the client's pulses
 // alone: behind Apache's mod_proxy_fcgi always, whatever the client knows, and
 // elsewhere where the client says that it will pulse.

@@ -4,11 +4,11 @@ import (
 	"context"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 
 	"tandem/internal/gateway"
-	"tandem/session/flow"
 	"tandem/session/frame"
 )
 
@@ -21,7 +21,7 @@ type Handler struct {
 
 	mu       sync.Mutex
 	sessions map[string]*Session
-	stopping bool
+	stop     chan struct{} // closed when no new session may come
 	idle     chan struct{} // closed when stopping and no session is left
 }
 
@@ -31,6 +31,7 @@ func NewHandler(app App, o *Options) *Handler {
 		app:      app,
 		options:  o.withDefaults(),
 		sessions: make(map[string]*Session),
+		stop:     make(chan struct{}),
 		idle:     make(chan struct{}),
 	}
 }
@@ -46,8 +47,8 @@ func (h *Handler) Sessions() int {
 // waits until their apps have returned, or ctx is done.
 func (h *Handler) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
-	if !h.stopping {
-		h.stopping = true
+	if !h.stopping() {
+		close(h.stop)
 		if len(h.sessions) == 0 {
 			close(h.idle)
 		}
@@ -64,12 +65,21 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	}
 }
 
+// stopping tells whether Shutdown was called. h.mu is held.
+func (h *Handler) stopping() bool {
+	select {
+	case <-h.stop:
+		return true
+	default:
+		return false
+	}
+}
+
 func (h *Handler) remove(s *Session) {
-	s.release()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.sessions, s.id)
-	if h.stopping && len(h.sessions) == 0 {
+	if h.stopping() && len(h.sessions) == 0 {
 		close(h.idle)
 	}
 }
@@ -93,8 +103,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer unread(w, r)()
 		h.describe(w, r, info)
 	case http.MethodPost, http.MethodPut:
-		if r.Header.Get("Tandem-Session") != "" {
-			h.refuse(w, r, errGone)
+		if id := r.Header.Get("Tandem-Session"); id != "" {
+			h.resume(w, r, info, id)
 			return
 		}
 		h.open(w, r, info)
@@ -110,8 +120,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 const methods = "GET, HEAD, POST, PUT, OPTIONS"
 
-// errGone is the answer to every request that names a session: none outlives
-// the request that opened it.
+// errGone is the answer to a request that names a session which is not here, or
+// not this client's: it shall not learn which.
 var errGone = refusalf(http.StatusGone, "This session is not here: it has ended, or never was. Open a new one, with a POST that has no Tandem-Session header.")
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *refusal) {
@@ -145,21 +155,17 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Inf
 	}
 	peer := newPeer(r, info)
 	peer.Codec = in.Name()
-	pulse := flow.Streaming
-	peer.Transport = "single"
-	if pulsed(r, info) {
-		pulse, peer.Transport = flow.Pulsed, "pulse"
-	}
+	peer.Transport = transport(r, info)
 	release, p := h.options.Limits.admit(&peer)
 	if p != nil {
 		h.refuse(w, r, p)
 		return
 	}
-	s := newSession(h, peer)
+	s := newSession(h, peer, in.Framed())
 	s.release = release
 
 	h.mu.Lock()
-	if h.stopping {
+	if h.stopping() {
 		h.mu.Unlock()
 		s.late.Stop()
 		release()
@@ -169,7 +175,36 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Inf
 	h.sessions[s.id] = s
 	h.mu.Unlock()
 
-	s.carry(w, r, in, out, pulse)
+	s.carry(w, r, attach{in: in, out: out, transport: peer.Transport})
+}
+
+// resume carries a session that another request opened. The request with the
+// higher attempt has it: the other one, if it is still there, gets a detach, and a
+// late one is refused, so it never takes the session from its successor.
+func (h *Handler) resume(w http.ResponseWriter, r *http.Request, info *gateway.Info, id string) {
+	in, out, p := codecs(r)
+	if p != nil {
+		h.refuse(w, r, p)
+		return
+	}
+	h.mu.Lock()
+	s := h.sessions[id]
+	h.mu.Unlock()
+	if s == nil || s.grace == 0 || s.peer.User != info.User {
+		h.refuse(w, r, errGone)
+		return
+	}
+	attempt, err := strconv.ParseUint(r.Header.Get("Tandem-Attempt"), 10, 53)
+	switch {
+	case err != nil || attempt == 0:
+		h.refuse(w, r, refusalf(http.StatusBadRequest, "Expected a Tandem-Attempt of 1 or more, higher with each request that resumes the session; got %.40q.", r.Header.Get("Tandem-Attempt")))
+	case !in.Framed():
+		h.refuse(w, r, refusalf(http.StatusUnsupportedMediaType, "Expected json or binary to resume a session; got %s, which can't tell what has arrived.", in.MediaType()))
+	case !s.claim(attempt):
+		h.refuse(w, r, refusalf(http.StatusConflict, "Expected a Tandem-Attempt above that of the session's last request; got %d: this request came late.", attempt))
+	default:
+		s.carry(w, r, attach{in: in, out: out, transport: transport(r, info), resumes: true})
+	}
 }
 
 // codecs chooses the codecs of the request's body and of the response.

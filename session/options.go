@@ -31,6 +31,12 @@ type Options struct {
 	// long, or is so old. 0: no limit.
 	MaxIdle, MaxLife time.Duration
 
+	// Grace is how long a session outlives the request that carried it, if that is
+	// cut: its app runs on, and the client may resume it with another request. The
+	// end of a session is kept as long for a client that may not have got it. 0: a
+	// session ends with its request. Sessions in the lines codec always do.
+	Grace time.Duration
+
 	// Limits says how many sessions there may be. Several handlers may share
 	// one. Nil: no limit.
 	Limits *Limits
@@ -86,11 +92,12 @@ func (o *Options) link() flow.Config {
 }
 
 // openFrame is the server's first frame of an attach.
-func (o *Options) openFrame(id, transport string) *frame.Frame {
+func (o *Options) openFrame(s *Session, transport string) *frame.Frame {
 	return &frame.Frame{
 		Type:       frame.TypeOpen,
 		Version:    frame.Version,
-		Session:    id,
+		Session:    s.id,
+		Grace:      uint64(s.grace / time.Millisecond),
 		Transport:  transport,
 		Heartbeat:  uint64(o.Heartbeat / time.Millisecond),
 		Window:     flow.InitialWindow,

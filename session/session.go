@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tandem/session/flow"
@@ -59,14 +60,21 @@ type Session struct {
 	late    *time.Timer // ends a session whose client never has the app start
 	release func()      // give the place within the limits back
 	born    time.Time
+	grace   time.Duration // 0: it can't be resumed
+
+	attempt atomic.Uint64 // of the last attach
 }
 
-func newSession(h *Handler, peer Peer) *Session {
+func newSession(h *Handler, peer Peer, framed bool) *Session {
 	s := &Session{peer: peer, handler: h, born: time.Now()}
+	if framed {
+		s.grace = h.options.Grace
+	}
 	s.id = h.options.Owner + "." + randomID()
 	s.log = h.options.Log.With("session", s.id[:len(h.options.Owner)+9])
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	cfg := h.options.link()
+	cfg.Grace = s.grace
 	cfg.Terminated = s.terminated
 	s.link = flow.New(cfg)
 	s.late = time.AfterFunc(startTime, func() {
@@ -123,12 +131,42 @@ func (s *Session) start() {
 }
 
 func (s *Session) run() {
-	defer s.handler.remove(s)
 	err := s.serve()
 	code, reason := s.outcome(err)
 	s.link.Finish(context.Background(), code, reason)
 	s.cancel(context.Canceled)
 	s.logEnd()
+	s.release()
+	s.keep()
+	s.handler.remove(s)
+}
+
+// keep returns when the session may be forgotten: its client knows of its end,
+// or has had its time to come back for it.
+func (s *Session) keep() {
+	if s.grace == 0 {
+		return
+	}
+	timer := time.NewTimer(s.grace)
+	defer timer.Stop()
+	select {
+	case <-s.link.Delivered():
+	case <-timer.C:
+	case <-s.handler.stop:
+	}
+}
+
+// claim makes attempt the session's latest attach, unless a later one was there.
+func (s *Session) claim(attempt uint64) bool {
+	for {
+		last := s.attempt.Load()
+		if attempt <= last {
+			return false
+		}
+		if s.attempt.CompareAndSwap(last, attempt) {
+			return true
+		}
+	}
 }
 
 // serve calls the app and makes an error of its panic.
@@ -163,6 +201,7 @@ func (s *Session) terminated(e *CloseError) {
 	s.begin.Do(func() { // it never started
 		s.late.Stop()
 		s.logEnd()
+		s.release()
 		s.handler.remove(s)
 	})
 }

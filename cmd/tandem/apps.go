@@ -63,7 +63,7 @@ func (a *apps) handler(e *config.Endpoint) (*session.Handler, error) {
 	return session.NewHandler(app, &session.Options{
 		Log: log, Limits: a.sessions, Origins: e.Origins,
 		MaxMessage: e.MaxMessage, LinesBuffer: e.LinesBuffer,
-		Heartbeat: e.Heartbeat, MaxIdle: e.MaxIdle, MaxLife: e.MaxLife,
+		Heartbeat: e.Heartbeat, MaxIdle: e.MaxIdle, MaxLife: e.MaxLife, Grace: e.Grace,
 	}), nil
 }
 

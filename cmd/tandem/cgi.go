@@ -34,6 +34,9 @@ func serveCGI() int {
 		newLog(config.Default().Log, os.Stderr).Error("configuration", "error", err, "found", at.Source)
 		return answer(http.StatusInternalServerError, "Tandem's configuration is wrong. The web server's error log says where, and what to change.")
 	}
+	for _, e := range c.Endpoints {
+		e.Grace = 0 // this process ends with its request
+	}
 	log := newLogFor(c)
 
 	// To cgi.Serve these signals are the end of the request. They must not kill this

@@ -121,6 +121,7 @@ type Endpoint struct {
 	Heartbeat   time.Duration
 	MaxLife     time.Duration // 0: no limit
 	MaxIdle     time.Duration // 0: no limit
+	Grace       time.Duration // 0: a session ends with its request
 	Origins     []string
 }
 

@@ -74,6 +74,7 @@ func (e *Endpoint) keys() []key {
 		{"heartbeat", duration{&e.Heartbeat, 50 * time.Millisecond, time.Hour}},
 		{"max_life", duration{&e.MaxLife, 0, 52 * week}},
 		{"max_idle", duration{&e.MaxIdle, 0, 52 * week}},
+		{"grace", duration{&e.Grace, 0, time.Hour}},
 		{"origins", texts{&e.Origins, origin}},
 	}
 }

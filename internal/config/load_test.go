@@ -50,6 +50,7 @@ lines_buffer = 5000000
 heartbeat = "1s"
 max_life = "24h"
 max_idle = "5m"
+grace = "30s"
 origins = ["https://example.org", "http://Localhost:8080"]
 
 [endpoint.echo]
@@ -68,7 +69,7 @@ func TestParseFull(t *testing.T) {
 		Command: []string{"/etc/x/bin/chat", "-v", "tab\there"}, Dir: "/srv",
 		Env: map[string]string{"K": "V", "B": `a\b"c`}, PassEnv: []string{"LANG"},
 		Framing: "netstring", Stderr: "both", StdinGrace: 100 * time.Millisecond, TermGrace: 90 * time.Second,
-		MaxMessage: 2 << 20, LinesBuffer: 5000000, Heartbeat: time.Second, MaxLife: 24 * time.Hour, MaxIdle: 5 * time.Minute,
+		MaxMessage: 2 << 20, LinesBuffer: 5000000, Heartbeat: time.Second, MaxLife: 24 * time.Hour, MaxIdle: 5 * time.Minute, Grace: 30 * time.Second,
 		Origins: []string{"https://example.org", "http://localhost:8080"},
 	}
 	if !reflect.DeepEqual(chat, want) {

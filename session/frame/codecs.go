@@ -97,7 +97,7 @@ func cutRune[T string | []byte](s T, n int) int {
 // that its decoder refuses. Data that came from an app gets the code of what is
 // wrong with it; the rest would be a fault of this program: CodeInternal.
 func check(codec string, f *Frame) error {
-	for _, v := range [...]uint64{f.Seq, f.Received, f.Window, f.Messages, f.Nonce, f.RetryMS, f.Version, f.Heartbeat, f.MaxMessage} {
+	for _, v := range [...]uint64{f.Seq, f.Received, f.Window, f.Messages, f.Nonce, f.RetryMS, f.Version, f.Heartbeat, f.Grace, f.MaxMessage} {
 		if v > MaxInt {
 			return Errorf(CodeInternal, "%s: can't send a number above 2^53-1: got %d in a frame of type %s", codec, v, f.Type)
 		}

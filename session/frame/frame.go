@@ -78,6 +78,7 @@ type Frame struct {
 	Session    string // the session's id, from the server
 	Transport  string // "single", "pulse", …; the server's is binding
 	Heartbeat  uint64 // promise: sends something at least that often, in ms; 0: no promise
+	Grace      uint64 // from the server: how long the session waits to be resumed, in ms; 0: it can't be
 	MaxMessage uint64 // largest message accepted, in bytes; 0: not told
 	Hold       bool   // "start": false: the app waits for a start frame
 }

@@ -91,6 +91,9 @@ func appendOpen(dst []byte, f *Frame) []byte {
 	dst = appendNumber(dst, `,"heartbeat":`, f.Heartbeat)
 	dst = appendNumber(dst, `,"window":`, f.Window)
 	dst = appendNumber(dst, `,"messages":`, f.Messages)
+	if f.Grace != 0 {
+		dst = appendNumber(dst, `,"grace":`, f.Grace)
+	}
 	if f.MaxMessage != 0 {
 		dst = appendNumber(dst, `,"max_message":`, f.MaxMessage)
 	}

@@ -130,6 +130,7 @@ func (o *object) open(f *Frame) {
 	f.Heartbeat = o.number("heartbeat", 0, MaxInt, optional)
 	f.Window = o.number("window", 0, MaxInt, optional)
 	f.Messages = o.number("messages", 0, MaxInt, optional)
+	f.Grace = o.number("grace", 0, MaxInt, optional)
 	f.MaxMessage = o.number("max_message", 0, MaxInt, optional)
 	f.Hold = !o.boolean("start", true)
 }
