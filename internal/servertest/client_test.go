@@ -92,6 +92,9 @@ func (s *stage) open(t *testing.T, url string, x exchange) *client {
 	return c
 }
 
+// offer writes to a body that the server may refuse before any of it has come.
+func (c *client) offer(text string) { go io.WriteString(c.body, text) }
+
 // send returns once the transport has taken text, not once it is on the wire.
 func (c *client) send(text string) {
 	c.t.Helper()

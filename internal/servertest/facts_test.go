@@ -54,10 +54,10 @@ func TestLighttpdRefusesUnknownLength(t *testing.T) {
 	for name, x := range map[string]exchange{"HTTP1": {length: chunked}, "HTTP2": {length: chunked, http2: true}} {
 		t.Run(name, func(t *testing.T) {
 			client := s.open(t, s.FastCGI(), x)
-			client.send("one\n")
+			client.offer("one\n")
 			client.expectStatus(411)
 			client = s.open(t, s.CGI(), x)
-			client.send("one\n")
+			client.offer("one\n")
 			client.expectStatus(411)
 		})
 	}
