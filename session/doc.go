@@ -18,9 +18,8 @@
 //	http.ListenAndServe("127.0.0.1:8080", h)
 //
 // A session runs over the transport single, or pulse behind Apache's
-// mod_proxy_fcgi, and lives as long as the one request that carries it. Not
-// supported yet: the transports split and poll, and resuming a session over a
-// second request; a request that names a session is answered with 410.
+// mod_proxy_fcgi. With Options.Grace it outlives a request that was cut, and
+// another request resumes it. Not supported yet: the transports split and poll.
 //
 // The wire is that of docs/protocol.md, version 1.
 package session
