@@ -16,8 +16,8 @@ import (
 const (
 	smallBurst = 64 << 10 // bytes: a third of what the socket takes
 
-	calmSmall = 20 * time.Millisecond // the response begins after so long without input
-	holdSmall = time.Second           // and at the latest after so long
+	calmSmall = 100 * time.Millisecond // the response begins after so long without input
+	holdSmall = time.Second            // and at the latest after so long
 
 	calmLarge = 300 * time.Millisecond // a loaded machine makes such pauses by itself
 	holdLarge = 10 * time.Second
