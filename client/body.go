@@ -51,6 +51,8 @@ type body struct {
 	beginOne sync.Once
 	ended    chan struct{} // closed when over
 	finished chan struct{} // closed when the link writes no more
+	closed   chan struct{} // closed when net/http reads no more
+	closeOne sync.Once
 }
 
 func newBody(length int64, empty []byte) *body {
@@ -63,6 +65,7 @@ func newBody(length int64, empty []byte) *body {
 		begun:    make(chan struct{}),
 		ended:    make(chan struct{}),
 		finished: make(chan struct{}),
+		closed:   make(chan struct{}),
 	}
 }
 
@@ -125,10 +128,14 @@ func (b *body) Finished() {
 func (b *body) Abort() { b.end() }
 
 // Close is net/http's: it needs no more of the body, because the connection
-// failed or the response has ended. Which of the two the reader of the response
-// finds out, and ends the body; a Write that failed here would be quicker, and
-// hide a close frame that is just coming in.
-func (b *body) Close() error { return nil }
+// failed or the response has ended. A Read that still runs returns, as HTTP/2 waits
+// for it before it tells of the failure. Which of the two it was the reader of the
+// response finds out, and ends the body; a Write that failed here would be quicker,
+// and hide a close frame that is just coming in.
+func (b *body) Close() error {
+	b.closeOne.Do(func() { close(b.closed) })
+	return nil
+}
 
 // end has the body carry no more.
 func (b *body) end() {
@@ -222,6 +229,8 @@ func (b *body) Read(p []byte) (int, error) {
 		select {
 		case <-b.wake:
 		case <-b.ended:
+		case <-b.closed:
+			return 0, errAbandoned
 		case <-pulse:
 			if n := b.beat(p); n > 0 {
 				return n, nil

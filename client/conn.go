@@ -2,11 +2,9 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -24,21 +22,23 @@ const closeGrace = 5 * time.Second
 // concurrent use. Close or CloseNow must be called in the end, even after an
 // error. Once the session is over every method returns the same
 // *frame.CloseError, and what had been received before can still be received.
+//
+// Where the server grants a time for it, a lost transport does not end the
+// session: the Conn resumes it over another request, and Receive and Send just
+// wait meanwhile.
 type Conn struct {
 	link   *flow.Link
-	attach *flow.Attach
-	body   *body
-	codec  frame.Codec
-	cancel context.CancelCauseFunc // of the request
-	done   chan struct{}           // closed when the request is over
-	opened chan struct{}           // closed when the server's open came
+	dialer *dialer
+	cancel context.CancelCauseFunc // of all requests
+	ctx    context.Context
+	done   chan struct{}           // closed when nothing runs any more
+	now    atomic.Pointer[request] // the one that carries the session, or did last
 
-	mu   sync.Mutex
-	path Path
-	id   string
-	max  int64 // largest message that the server takes; 0: not told
-	fail error // why the request did not become a session, or ended in disorder
-	down bool  // the response has ended in order
+	mu    sync.Mutex
+	path  Path
+	id    string
+	max   int64         // largest message that the server takes; 0: not told
+	grace time.Duration // how long the session can be resumed for; 0: it can't be
 }
 
 // Path is how a session runs.
@@ -117,11 +117,13 @@ func (c *Conn) Send(ctx context.Context, m frame.Message) error {
 // Messages can still be received.
 func (c *Conn) CloseSend() error { return c.link.CloseSend() }
 
-// Ping measures a round trip to the server and back.
+// Ping measures a round trip to the server and back. One that is cut with its
+// transport gets no answer: give ctx a deadline.
 func (c *Conn) Ping(ctx context.Context) (time.Duration, error) { return c.link.Ping(ctx) }
 
 // Close ends the session after what was sent has left (30 s without progress at
-// most) and waits until the server has ended it, too (5 s at most). An error
+// most) and waits until the server has ended it, too (5 s at most). A session
+// whose transport is lost just then is not resumed for it. An error
 // says that the server may not have heard of it; if the session was over
 // already, how it had ended. The Conn is gone in any case.
 func (c *Conn) Close(code frame.Code, reason string) error {
@@ -133,8 +135,8 @@ func (c *Conn) Close(code frame.Code, reason string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.down {
-		return fmt.Errorf("client: the server may not have got the close: %w", c.fail)
+	if last := c.now.Load(); !last.down {
+		return fmt.Errorf("client: the server may not have got the close: %w", last.fail)
 	}
 	return nil
 }
@@ -144,14 +146,14 @@ func (c *Conn) Close(code frame.Code, reason string) error {
 func (c *Conn) CloseNow() {
 	c.link.Lost("closed by CloseNow")
 	c.cancel(errAbandoned)
-	c.body.end()
+	c.now.Load().body.end()
 	<-c.done
 }
 
 // terminated runs when the session is over, and sees the request off.
 func (c *Conn) terminated(e *frame.CloseError) {
 	select {
-	case <-c.body.finished:
+	case <-c.now.Load().body.finished:
 	case <-c.done:
 		return
 	}
@@ -167,80 +169,4 @@ func (c *Conn) terminated(e *frame.CloseError) {
 		return
 	}
 	c.cancel(fmt.Errorf("the server did not end its response within %v of the end", closeGrace))
-}
-
-// carry runs the request to its end: it feeds the link with the response.
-func (c *Conn) carry(ctx context.Context, rt *http.Transport, req *http.Request) {
-	err := c.exchange(ctx, rt, req)
-	c.mu.Lock()
-	if c.down = err == nil; c.down {
-		err = errNoClose // where the link has not got it before
-	} else if cause := context.Cause(ctx); cause != nil {
-		err = cause
-	} else if failure := c.body.failure(); failure != nil {
-		err = failure // net/http only knows that it was told to stop
-	}
-	if c.fail == nil {
-		c.fail = err
-	}
-	c.mu.Unlock()
-	c.link.Lost("the transport was lost: " + err.Error())
-	c.body.end()
-	c.cancel(errAbandoned)
-	rt.CloseIdleConnections()
-	close(c.done)
-}
-
-// errNoClose: web servers show a program that crashed as a complete response, so
-// only a close frame tells a normal end (docs/servers.md trap 5).
-var errNoClose = errors.New("the response ended without a close frame: a web server or proxy has cut it, or the program's side died")
-
-// exchange sends the request and reads the response to its end. A nil error
-// says that it has ended in order, as HTTP sees it.
-func (c *Conn) exchange(ctx context.Context, rt *http.Transport, req *http.Request) error {
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if got, ok := frame.ByMediaType(resp.Header.Get("Content-Type")); resp.StatusCode != http.StatusOK || !ok || got != c.codec {
-		slow := time.AfterFunc(closeGrace, func() { c.cancel(errors.New("the answer did not end")) })
-		defer slow.Stop()
-		err := notASession(req, resp, c.codec.MediaType())
-		c.mu.Lock()
-		c.fail = err
-		c.mu.Unlock()
-		return err
-	}
-	c.mu.Lock()
-	c.path.Proto = resp.Proto
-	c.path.Server = resp.Header.Get("Server")
-	c.mu.Unlock()
-	err = c.attach.Feed(resp.Body, c.codec, c.control)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return errNoClose
-	}
-	return err
-}
-
-// control takes the frames that are about the attach.
-func (c *Conn) control(f *frame.Frame) error {
-	switch f.Type {
-	case frame.TypeOpen:
-		c.mu.Lock()
-		c.id = f.Session
-		c.max = int64(f.MaxMessage)
-		if f.Transport != "" {
-			c.path.Transport = f.Transport // the server's word is binding
-		}
-		pulse := c.path.Transport == Pulse
-		c.mu.Unlock()
-		if pulse {
-			c.body.pulse()
-		}
-		close(c.opened)
-	case frame.TypeDetach:
-		return frame.Errorf(frame.CodeHeartbeat, "the server ended this request (detach, %d %s): expected a session that lives as long as its request", uint16(f.Code), f.Code)
-	}
-	return nil
 }

@@ -189,22 +189,13 @@ func (d *dialer) open(ctx context.Context, transport string, length int64) (*Con
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	own, cancel := context.WithCancelCause(context.Background())
+	hold := d.options.Transport == ""
 	c := &Conn{
-		body:   newBody(length, d.empty),
-		codec:  d.codec,
-		cancel: cancel,
+		dialer: d,
 		done:   make(chan struct{}),
-		opened: make(chan struct{}),
 		path:   Path{Transport: transport, Codec: d.codec.Name(), Declared: length},
 	}
-	req := d.request(own, http.MethodPost, d.codec.MediaType())
-	req.Body, req.ContentLength = c.body, length
-	req.Header.Set("Content-Type", d.codec.MediaType())
-	req.Header.Set("Incremental", "?1")
-	req.Header.Set("Tandem-Transport", transport)
-
-	hold := d.options.Transport == ""
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.link = flow.New(flow.Config{
 		MaxMessage: d.options.MaxMessage,
 		Window:     d.options.Window,
@@ -213,22 +204,10 @@ func (d *dialer) open(ctx context.Context, transport string, length int64) (*Con
 		Trace:      c.trace(d.options.Trace),
 		Terminated: c.terminated,
 	})
-	if transport == Pulse {
-		c.body.pulse()
-	}
-	c.attach = c.link.Attach(c.body, d.codec, flow.Streaming, &frame.Frame{
-		Type:       frame.TypeOpen,
-		Version:    frame.Version,
-		Transport:  transport,
-		Heartbeat:  uint64(d.options.Heartbeat / time.Millisecond),
-		Window:     d.options.Window,
-		Messages:   d.options.Messages,
-		MaxMessage: uint64(d.options.MaxMessage),
-		Hold:       hold,
-	})
-	go c.carry(own, d.options.roundTripper(), req)
+	first := c.newRequest(0, hold)
+	go c.run(first)
 
-	if err := d.await(ctx, c, hold); err != nil {
+	if err := d.await(ctx, c, first); err != nil {
 		c.CloseNow()
 		return nil, err
 	}
@@ -239,7 +218,7 @@ func (d *dialer) open(ctx context.Context, transport string, length int64) (*Con
 func (c *Conn) trace(user func(bool, *frame.Frame)) func(bool, *frame.Frame) {
 	return func(sent bool, f *frame.Frame) {
 		if f.Type == frame.TypeMessage {
-			c.body.message(sent)
+			c.now.Load().body.message(sent)
 		}
 		if user != nil {
 			user(sent, f)
@@ -250,16 +229,16 @@ func (c *Conn) trace(user func(bool, *frame.Frame)) func(bool, *frame.Frame) {
 // await waits until c's session is open and, where it holds the program, that
 // both directions stream: the pong answers a ping that came while the body was
 // open. Then the program is started.
-func (d *dialer) await(ctx context.Context, c *Conn, hold bool) error {
+func (d *dialer) await(ctx context.Context, c *Conn, first *request) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	select { // connecting has time-outs of its own
-	case <-c.body.begun:
+	case <-first.body.begun:
 	case <-c.done:
 		select {
-		case <-c.body.begun:
+		case <-first.body.begun:
 		default:
-			return &connectError{c.refused(hold)}
+			return &connectError{c.refused(first)}
 		}
 	case <-ctx.Done():
 		return ctx.Err()
@@ -269,13 +248,13 @@ func (d *dialer) await(ctx context.Context, c *Conn, hold bool) error {
 	})
 	defer late.Stop()
 	select {
-	case <-c.opened:
+	case <-first.opened:
 	case <-c.link.Done():
-		return c.refused(hold)
+		return c.refused(first)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if !hold {
+	if !first.hold {
 		return nil
 	}
 	if _, err := c.link.Ping(ctx); err != nil {
@@ -284,21 +263,22 @@ func (d *dialer) await(ctx context.Context, c *Conn, hold bool) error {
 		}
 		return err
 	}
+	c.outlive() // not before: what is only tried out is not resumed
 	c.link.Start()
 	return nil
 }
 
 // refused is why the session is over before Dial is done. nil: it was open, its
 // program runs, and what came can be received.
-func (c *Conn) refused(hold bool) error {
+func (c *Conn) refused(first *request) error {
 	over := c.link.Err()
 	if over.Code != frame.CodeHeartbeat {
 		return over
 	}
 	<-c.done // soon: terminated doesn't wait for a lost transport
 	select {
-	case <-c.opened:
-		if hold {
+	case <-first.opened:
+		if first.hold {
 			return over
 		}
 		return nil
@@ -307,10 +287,10 @@ func (c *Conn) refused(hold bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var answer *HTTPError
-	if errors.As(c.fail, &answer) {
+	if errors.As(first.fail, &answer) {
 		return answer
 	}
-	return fmt.Errorf("client: no session: %w", c.fail)
+	return fmt.Errorf("client: no session: %w", first.fail)
 }
 
 // request makes a request without a body.

@@ -1,5 +1,5 @@
 // Package client opens Tandem sessions: two-way messages with a program behind
-// a classic web server, in one HTTP request.
+// a classic web server, in one HTTP request at a time.
 //
 // Start with [Dial], then [Conn.Receive] and [Conn.Send]:
 //
@@ -14,9 +14,10 @@
 //	m, err := c.Receive(ctx)
 //
 // It works over HTTP/1.1, HTTP/2 and forward proxies, with the transports single
-// and pulse. Not supported yet: the transports split and poll, and resuming a
-// session over a second request; a cut transport ends the session with
-// [frame.CodeHeartbeat], and nothing is sent again.
+// and pulse. A session whose transport is cut is resumed over another request, if
+// the server grants a time for it: nothing is lost and nothing comes twice. Else
+// the cut ends the session with [frame.CodeHeartbeat]. Not supported yet: the
+// transports split and poll.
 //
 // The wire is that of docs/protocol.md, version 1.
 package client

@@ -61,6 +61,10 @@ type Options struct {
 	// is gone within 2.5 times that.
 	Heartbeat time.Duration
 
+	// NoResume has a lost transport end the session, also where the server would let
+	// it be resumed.
+	NoResume bool
+
 	// Trace, if not nil, is called with each frame but empty ones, in wire order for
 	// each direction. It must be quick, must not call the Conn, and must not keep f.
 	Trace func(sent bool, f *frame.Frame)

@@ -130,15 +130,15 @@ func (l *Link) ackFrame() frame.Frame {
 // acks. l.mu is held.
 func (l *Link) message(f *frame.Frame, framed bool) error {
 	in := &l.in
+	if framed && f.Seq <= in.seq {
+		return nil // sent again on another attach, after the end even; we have it
+	}
 	if in.ended {
 		return frame.Errorf(frame.CodeProtocol, "a message came after end: send end last")
 	}
 	c := cost{uint64(frame.Cost(len(f.Data))), 1}
 	if framed {
-		switch {
-		case f.Seq <= in.seq:
-			return nil // resent, and we have it
-		case f.Seq != in.seq+1:
+		if f.Seq != in.seq+1 {
 			return frame.Errorf(frame.CodeProtocol, "expected message seq %d, got %d: a frame is missing", in.seq+1, f.Seq)
 		}
 		in.held.add(c)

@@ -27,7 +27,8 @@ const (
 // else a sender could wait for ever.
 const minWindow = frame.MaxData + 32
 
-// Config is how a link behaves; it does not change while the link lives.
+// Config is how a link behaves. But for Grace (SetGrace) it does not change while
+// the link lives.
 type Config struct {
 	// MaxMessage is the largest message taken in, in bytes; a larger one is
 	// CodeTooBig. It must be set.
@@ -125,6 +126,15 @@ func (l *Link) Err() *frame.CloseError {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
+}
+
+// SetGrace changes Config.Grace: a client learns only from the server's open how
+// long its session may wait to be resumed. It holds for a link that is waiting, too.
+func (l *Link) SetGrace(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cfg.Grace = d
+	l.schedule(time.Now())
 }
 
 // Finish ends the session in order: all that was sent, then a close frame. It

@@ -225,3 +225,57 @@ func TestGrace(t *testing.T) {
 		}
 	})
 }
+
+// TestSetGrace: the time can be told later, also to a link that waits already.
+func TestSetGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		l := flow.New(cfg)
+		at := l.Attach(&output{}, frame.JSON, flow.Streaming, open(cfg))
+		synctest.Wait()
+		l.SetGrace(time.Hour)
+		at.Lost("cut")
+		at.Detach()
+		time.Sleep(time.Minute)
+		if err := l.Err(); err != nil {
+			t.Fatalf("over before the grace time: %v", err)
+		}
+		l.SetGrace(2 * time.Minute)
+		time.Sleep(59 * time.Second)
+		if err := l.Err(); err != nil {
+			t.Fatalf("over before the new grace time: %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		wantCode(t, l.Err(), frame.CodeHeartbeat)
+	})
+}
+
+// TestSentAgainAfterTheEnd: messages that had come, together with the end, but
+// were not taken yet are sent again by a peer that resumes.
+func TestSentAgainAfterTheEnd(t *testing.T) {
+	cfg := config()
+	cfg.Grace = time.Hour
+	l := flow.New(cfg)
+	begin := `{"type":"open","version":1,"window":65536,"messages":64}` + "\n"
+	rest := `{"type":"message","seq":1,"data":"x"}` + "\n" + `{"type":"end","seq":1}` + "\n"
+	feed := func(at *flow.Attach, text string) {
+		t.Helper()
+		if err := at.Feed(strings.NewReader(text), frame.JSON, func(*frame.Frame) error { return nil }); err != nil {
+			t.Error(err)
+		}
+		at.Lost("cut")
+		at.Detach()
+	}
+	feed(l.Attach(&output{}, frame.JSON, flow.Streaming, open(cfg)), begin+rest)
+	feed(l.Resume(&output{}, frame.JSON, flow.Streaming, open(cfg)), begin+`{"type":"ack","received":0,"window":65536,"messages":64}`+"\n"+rest)
+	if m, err := l.Receive(t.Context()); err != nil || string(m.Data) != "x" {
+		t.Errorf("got %q, %v", m.Data, err)
+	}
+	if _, err := l.Receive(t.Context()); err != io.EOF {
+		t.Errorf("got %v, want io.EOF", err)
+	}
+	if err := l.Err(); err != nil {
+		t.Errorf("the session ended: %v", err)
+	}
+	l.Lost("the test is over")
+}
