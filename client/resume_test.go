@@ -396,3 +396,23 @@ func TestAnotherSession(t *testing.T) {
 		t.Errorf("reason %q", over.Reason)
 	}
 }
+
+// TestSilentServerIsResumed: a transport that is dead without anybody saying so is
+// left after 2.5 of the server's heartbeats, for another one.
+func TestSilentServerIsResumed(t *testing.T) {
+	var visits atomic.Int32
+	url := fake(t, func(v *visit) {
+		v.write(jsonHead + strings.Replace(openWithGrace, `"heartbeat":15000`, `"heartbeat":100`, 1))
+		if visits.Add(1) == 1 {
+			for v.frame() != nil { // says nothing more
+			}
+			return
+		}
+		v.write(`{"type":"ack","received":0,"window":65536,"messages":64}` + "\n")
+		v.message()
+		v.write(`{"type":"close","seq":0,"code":4000}` + "\n")
+	})
+	c := dialTest(t, url, &Options{Transport: Single, Codec: "json"})
+	send(t, c, "x")
+	receiveClose(t, c, frame.CodeProgramExited)
+}
