@@ -25,6 +25,11 @@ const endpoints = `
 path = "/tandem"
 app = "echo"
 
+[endpoint.steady]
+path = "/tandem/steady"
+command = ["/bin/cat"]
+grace = "30s"
+
 [endpoint.hello]
 path = "/tandem/hello"
 command = ["/bin/sh", "-c", "echo hello; exec cat"]
