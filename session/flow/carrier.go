@@ -136,7 +136,8 @@ func (a *Attach) lost(reason string) {
 }
 
 // Detach takes the carrier away and returns once no Write runs there: at once
-// after a termination was written, else after aborting what is being written.
+// after a termination was written, else after aborting what is being written. A
+// session that is not over has lost its transport by that.
 func (a *Attach) Detach() {
 	l := a.link
 	l.mu.Lock()
@@ -144,10 +145,11 @@ func (a *Attach) Detach() {
 	l.mu.Unlock()
 	<-a.finished
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.carrier == a {
+		a.lost("the transport was lost: " + a.err.Error())
 		l.carrier = nil
 	}
-	l.mu.Unlock()
 }
 
 // Finished is closed once the carrier takes no more writes: the last frame has

@@ -99,3 +99,33 @@ func TestStuckWriter(t *testing.T) {
 		}
 	})
 }
+
+// broken is a carrier on which each Write fails.
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+func (broken) Flush() error              { return nil }
+func (broken) Finished()                 {}
+func (broken) Abort()                    {}
+
+// TestDetachIsLoss: the input has ended, the output can't be written, and whoever
+// carried the session gives up: it is over, and its app learns of it.
+func TestDetachIsLoss(t *testing.T) {
+	for _, codec := range []frame.Codec{frame.Lines, frame.JSON} {
+		l := flow.New(config())
+		at := l.Attach(broken{}, codec, flow.Streaming, open(config()))
+		in, _ := frame.JSON.Append(nil, open(config()))
+		in, _ = frame.JSON.Append(in, &frame.Frame{Type: frame.TypeEnd})
+		if !codec.Framed() {
+			in = []byte("the only line\n")
+		}
+		if err := at.Feed(strings.NewReader(string(in)), codec, func(*frame.Frame) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		l.Send(t.Context(), frame.Text("answer"))
+		<-at.Finished()
+		at.Detach()
+		<-l.Done()
+		wantCode(t, l.Err(), frame.CodeHeartbeat)
+	}
+}
