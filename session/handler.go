@@ -190,7 +190,7 @@ func (h *Handler) resume(w http.ResponseWriter, r *http.Request, info *gateway.I
 	h.mu.Lock()
 	s := h.sessions[id]
 	h.mu.Unlock()
-	if s == nil || s.grace == 0 || s.peer.User != info.User {
+	if s == nil || s.grace == 0 || s.peer.User != info.User || s.forgotten() {
 		h.refuse(w, r, errGone)
 		return
 	}
@@ -203,6 +203,7 @@ func (h *Handler) resume(w http.ResponseWriter, r *http.Request, info *gateway.I
 	case !s.claim(attempt):
 		h.refuse(w, r, refusalf(http.StatusConflict, "Expected a Tandem-Attempt above that of the session's last request; got %d: this request came late.", attempt))
 	default:
+		s.log.Info("session resumed", "attempt", attempt, "address", r.RemoteAddr)
 		s.carry(w, r, attach{in: in, out: out, transport: transport(r, info), resumes: true})
 	}
 }

@@ -165,6 +165,28 @@ func TestResumeRefused(t *testing.T) {
 	waitFor(t, "the end", func() bool { return h.Sessions() == 0 })
 }
 
+// TestResumeAfterClose: a session that its client has closed is gone for it, also
+// while the app has not returned yet.
+func TestResumeAfterClose(t *testing.T) {
+	leave := make(chan struct{})
+	over := make(chan struct{})
+	srv, h := serve(t, session.AppFunc(func(ctx context.Context, s *session.Session) error {
+		<-ctx.Done()
+		close(over)
+		<-leave
+		return nil
+	}), session.Options{Grace: time.Minute}, nil)
+	first := openStream(t, srv.URL, jsonHeader, openLine)
+	id := first.opened()
+	first.write(`{"type":"close","seq":0,"code":1000}` + "\n")
+	<-over
+	if s := openStream(t, srv.URL, resumeHeader(id, 1), openLine+ackLine(0)); s.resp.StatusCode != http.StatusGone {
+		t.Errorf("%s, want 410", s.resp.Status)
+	}
+	close(leave)
+	waitFor(t, "the end", func() bool { return h.Sessions() == 0 })
+}
+
 // TestLinesEndWithTheirRequest, whatever the grace time.
 func TestLinesEndWithTheirRequest(t *testing.T) {
 	srv, h := serve(t, session.Echo, session.Options{Grace: time.Hour}, nil)

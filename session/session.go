@@ -156,6 +156,17 @@ func (s *Session) keep() {
 	}
 }
 
+// forgotten tells whether the session is over and its client knows: what is left
+// of it is an app that has not returned yet.
+func (s *Session) forgotten() bool {
+	select {
+	case <-s.link.Delivered():
+		return true
+	default:
+		return false
+	}
+}
+
 // claim makes attempt the session's latest attach, unless a later one was there.
 func (s *Session) claim(attempt uint64) bool {
 	for {

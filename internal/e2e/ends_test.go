@@ -349,7 +349,7 @@ func TestEndsOfCGI(t *testing.T) {
 				_, left := d.framed(t, program)
 				start := time.Now()
 				if err := syscall.Kill(left[2].pid, syscall.SIGTERM); err != nil {
-					t.Skipf("can't signal a process of the web server's: %v", err)
+					t.Fatalf("signalling the CGI process: %v", err)
 				}
 				measured.took(t, d.name, "SIGTERM to the CGI process", program, awaitGone(t, start, left...), grace)
 			})

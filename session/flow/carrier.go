@@ -94,6 +94,9 @@ func (l *Link) attach(a *Attach) *Attach {
 		a.control = append(a.control, l.ackFrame())
 	}
 	if l.err != nil {
+		if isClosed(l.delivered) {
+			a.waiting = false // there is nothing to send again before the close
+		}
 		a.lastWords(finishLinger)
 	}
 	l.schedule(now)

@@ -129,3 +129,19 @@ func TestDetachIsLoss(t *testing.T) {
 		wantCode(t, l.Err(), frame.CodeHeartbeat)
 	}
 }
+
+// TestResumeOfWhatIsOver: who resumes a session that has failed meanwhile is told
+// so at once, without saying first what it has.
+func TestResumeOfWhatIsOver(t *testing.T) {
+	cfg := config()
+	cfg.Grace = time.Hour
+	l := flow.New(cfg)
+	l.Fail(frame.Errorf(frame.CodePolicy, "test"))
+	out := &output{}
+	at := l.Resume(out, frame.JSON, flow.Streaming, open(cfg))
+	<-at.Finished()
+	if !strings.Contains(out.String(), `"code":1008`) {
+		t.Errorf("the peer was told %q", out)
+	}
+	at.Detach()
+}
