@@ -55,6 +55,11 @@ type Attach struct {
 	credit  bool
 	waiting bool // until the peer has told what it has: no message goes before
 
+	poll    bool          // ends with what it can carry at once
+	preface []frame.Frame // of a poll: goes before the first write, and is no reason for one
+	late    *time.Timer   // ends a poll that has nothing to carry
+	due     bool          // it has
+
 	busy, kicked       bool
 	closing, closeSent bool
 	reading            bool // Feed runs
@@ -68,7 +73,7 @@ type Attach struct {
 // Attach gives a new link its first carrier and writes open there, at once. open
 // is this end's open frame.
 func (l *Link) Attach(to Carrier, codec frame.Codec, pulse Pulse, open *frame.Frame) *Attach {
-	return l.attach(&Attach{to: to, codec: codec, pulse: pulse, control: []frame.Frame{*open}})
+	return l.attach(&Attach{to: to, codec: codec, pulse: pulse, control: []frame.Frame{*open}}, nil)
 }
 
 // Resume gives the link another carrier, in place of one that was lost or that
@@ -77,10 +82,12 @@ func (l *Link) Attach(to Carrier, codec frame.Codec, pulse Pulse, open *frame.Fr
 // follow when its ack has told what it has. So the codec must have acks. A session
 // that has ended is resumed to bring its last messages, and the close.
 func (l *Link) Resume(to Carrier, codec frame.Codec, pulse Pulse, open *frame.Frame) *Attach {
-	return l.attach(&Attach{to: to, codec: codec, pulse: pulse, waiting: true, control: []frame.Frame{*open}})
+	return l.attach(&Attach{to: to, codec: codec, pulse: pulse, waiting: true, control: []frame.Frame{*open}}, l.superseded)
 }
 
-func (l *Link) attach(a *Attach) *Attach {
+// attach makes a the link's carrier. prepare, if not nil, sees to what the peer has
+// missed, and may fail the link.
+func (l *Link) attach(a *Attach, prepare func(*Attach)) *Attach {
 	a.link, a.finished = l, make(chan struct{})
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -90,11 +97,19 @@ func (l *Link) attach(a *Attach) *Attach {
 	l.carrier = a
 	now := time.Now()
 	l.lastIn, l.lostAt = now, time.Time{}
-	if a.waiting {
+	if prepare != nil {
+		prepare(a)
 		a.control = append(a.control, l.ackFrame())
 	}
+	if a.poll {
+		a.control, a.preface = nil, a.control
+	}
+	if l.pong.Type == frame.TypePong {
+		a.control = append(a.control, l.pong)
+		l.pong = frame.Frame{}
+	}
 	if l.err != nil {
-		if isClosed(l.delivered) {
+		if l.out.dropped {
 			a.waiting = false // there is nothing to send again before the close
 		}
 		a.lastWords(finishLinger)
@@ -110,6 +125,7 @@ func (a *Attach) replace() {
 		return
 	}
 	a.replaced = true
+	a.preface = nil
 	a.control = append(a.control[:0], frame.Frame{Type: frame.TypeDetach, Code: frame.CodeReplaced})
 	a.startLinger(closeLinger)
 	a.kick()
@@ -150,7 +166,11 @@ func (a *Attach) Detach() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.carrier == a {
-		a.lost("the transport was lost: " + a.err.Error())
+		reason := "the transport was lost: " + a.err.Error()
+		if a.poll && a.closeSent {
+			reason = "the client stopped polling"
+		}
+		a.lost(reason)
 		l.carrier = nil
 	}
 }
@@ -249,6 +269,8 @@ func (a *Attach) ready() bool {
 		return true
 	case l.carrier != a || a.waiting:
 		return false
+	case a.poll:
+		return a.due || o.sent < o.seq || a.closing || l.ackDue()
 	}
 	return o.sent < o.seq || o.end && !a.ended || a.closing || a.codec.Framed() && l.ackDue()
 }
@@ -271,12 +293,14 @@ func (a *Attach) next(buf *writeBuffer) *frame.CloseError {
 		buf.bytes = b
 		return nil
 	}
-	for _, f := range a.control {
-		if err := put(f); err != nil {
-			return err
+	for _, waiting := range []*[]frame.Frame{&a.preface, &a.control} {
+		for _, f := range *waiting {
+			if err := put(f); err != nil {
+				return err
+			}
 		}
+		*waiting = (*waiting)[:0]
 	}
-	a.control = a.control[:0]
 	switch {
 	case a.replaced:
 		a.closeSent = true
@@ -316,7 +340,13 @@ func (a *Attach) next(buf *writeBuffer) *frame.CloseError {
 		return put(f)
 	case l.out.end && !a.ended:
 		a.ended = true
-		return put(frame.Frame{Type: frame.TypeEnd, Seq: l.out.sent})
+		if err := put(frame.Frame{Type: frame.TypeEnd, Seq: l.out.sent}); err != nil {
+			return err
+		}
+	}
+	if a.poll {
+		a.closeSent = true
+		return put(frame.Frame{Type: frame.TypeDetach, Code: frame.CodeNormal})
 	}
 	return nil
 }
@@ -384,8 +414,10 @@ func (a *Attach) checkFinished() {
 	case <-a.finished:
 	default:
 		close(a.finished)
-		if a.linger != nil {
-			a.linger.Stop()
+		for _, t := range []*time.Timer{a.linger, a.late} {
+			if t != nil {
+				t.Stop()
+			}
 		}
 		a.to.Finished()
 	}

@@ -139,13 +139,15 @@ func (l *Link) message(f *frame.Frame, framed bool) error {
 	c := cost{uint64(frame.Cost(len(f.Data))), 1}
 	if framed {
 		if f.Seq != in.seq+1 {
-			return frame.Errorf(frame.CodeProtocol, "expected message seq %d, got %d: a frame is missing", in.seq+1, f.Seq)
+			return &GapError{frame.Errorf(frame.CodeProtocol, "expected message seq %d, got %d: a frame is missing", in.seq+1, f.Seq)}
 		}
-		in.held.add(c)
-		if in.held.bytes > l.cfg.Window || in.held.frags > l.cfg.Messages {
-			return frame.Errorf(frame.CodePolicy, "window overrun: %d bytes in %d fragments are un-acked, the limit is %d bytes and %d fragments: wait for acks",
-				in.held.bytes, in.held.frags, l.cfg.Window, l.cfg.Messages)
+		held := in.held
+		held.add(c)
+		if held.bytes > l.cfg.Window || held.frags > l.cfg.Messages {
+			return &OverrunError{frame.Errorf(frame.CodePolicy, "window overrun: %d bytes in %d fragments are un-acked, the limit is %d bytes and %d fragments: wait for acks",
+				held.bytes, held.frags, l.cfg.Window, l.cfg.Messages)}
 		}
+		in.held = held
 	} else if in.bytes+int64(len(in.queue)-in.head)*overhead+int64(len(f.Data)) > l.cfg.Buffer {
 		return frame.Errorf(frame.CodePolicy, "input buffer overrun: more than %d bytes wait for the app (lines_buffer): send more slowly, or use the json or binary codec", l.cfg.Buffer)
 	}

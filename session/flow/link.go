@@ -77,6 +77,8 @@ type Link struct {
 	in      inbound
 	out     outbound
 	carrier *Attach           // nil while detached
+	batch   *Batch            // the body beside it that counts, nil if there is none
+	pong    frame.Frame       // owed, while there is no carrier
 	err     *frame.CloseError // why the session is over; nil while it runs
 
 	done      chan struct{} // closed when err is set
@@ -174,8 +176,18 @@ func (l *Link) failLocked(e *frame.CloseError) {
 		return
 	}
 	l.out.drop()
-	close(l.delivered)
+	if l.carrier != nil || l.cfg.Grace <= 0 {
+		l.told() // else who comes back shall hear of it
+	}
 	l.terminate(e, closeLinger)
+}
+
+// told marks the end as known to the peer, or as one it will never hear of.
+// l.mu is held.
+func (l *Link) told() {
+	if !isClosed(l.delivered) {
+		close(l.delivered)
+	}
 }
 
 // Lost ends the session because its transport is gone; nothing more is written.
@@ -188,7 +200,7 @@ func (l *Link) Lost(reason string) {
 func (l *Link) lostLocked(reason string) {
 	if l.err == nil {
 		l.out.drop()
-		close(l.delivered)
+		l.told()
 		l.terminate(frame.Errorf(frame.CodeHeartbeat, "%s", reason), 0)
 	}
 	if l.carrier != nil {

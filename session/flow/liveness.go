@@ -46,7 +46,7 @@ func (l *Link) next() (t time.Time) {
 // beatAt is when this end has to write something to keep its promise.
 func (l *Link) beatAt() time.Time {
 	a := l.carrier
-	if l.cfg.Heartbeat <= 0 || a == nil || !a.codec.Framed() || a.ended {
+	if l.cfg.Heartbeat <= 0 || a == nil || !a.codec.Framed() || a.ended || a.poll {
 		return time.Time{}
 	}
 	return l.lastOut.Add(l.cfg.Heartbeat)

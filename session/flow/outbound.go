@@ -23,7 +23,8 @@ type outbound struct {
 
 	window, messages uint64 // the peer's limits for held
 
-	end bool // no more messages: an end frame follows the last one
+	dropped bool // nothing is kept any more, acked or not
+	end     bool // no more messages: an end frame follows the last one
 
 	room chan struct{} // there may be room again
 	turn chan struct{} // one Send at a time, so that fragments don't mix
@@ -40,6 +41,7 @@ var errEnded = errors.New("tandem: message sent after the end of this direction"
 // drop forgets what was not written yet: a termination overtakes it. The
 // fragments that were are the last ones.
 func (o *outbound) drop() {
+	o.dropped = true
 	o.unacked, o.head, o.held = nil, 0, cost{}
 	o.sent = o.most
 	o.seq, o.tail = o.sent, o.sent

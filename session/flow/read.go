@@ -38,6 +38,12 @@ func (a *Attach) Feed(r io.Reader, codec frame.Codec, control func(*frame.Frame)
 	a.setReading(true)
 	defer a.setReading(false)
 	rd := &reader{link: a.link, attach: a, dec: codec.NewDecoder(), framed: codec.Framed(), control: control}
+	return each(r, func(p []byte) (int, error) { return rd.take(p), nil }, rd.bodyEnded)
+}
+
+// each reads r to its end. take gets what there is and returns how much of it is
+// done with, end what is left when the body has ended.
+func each(r io.Reader, take func([]byte) (int, error), end func([]byte) error) error {
 	pooled := readBuffers.Get().(*[]byte)
 	defer readBuffers.Put(pooled)
 	buf, have := *pooled, 0
@@ -48,14 +54,17 @@ func (a *Attach) Feed(r io.Reader, codec frame.Codec, control func(*frame.Frame)
 		n, err := r.Read(buf[have:])
 		if n > 0 {
 			have += n
-			used := rd.take(buf[:have])
+			used, err := take(buf[:have])
+			if err != nil {
+				return err
+			}
 			have = copy(buf, buf[used:have])
 			if have == 0 {
 				buf = *pooled
 			}
 		}
 		if err == io.EOF {
-			return rd.bodyEnded(buf[:have])
+			return end(buf[:have])
 		}
 		if err != nil {
 			return err
@@ -88,28 +97,37 @@ func (rd *reader) take(p []byte) (used int) {
 		a.credit = true
 	}
 	defer a.kick() // for the credit, a pong, or an ack of half a window
-	f := &rd.frame
+	used, err := rd.frames(p)
+	if err != nil {
+		l.failLocked(asClose(err))
+		if a.waiting {
+			a.fail(err) // it can't be told what it has missed
+		}
+		return len(p)
+	}
+	return used
+}
+
+// frames handles the whole frames in p and returns their length. l.mu is held.
+func (rd *reader) frames(p []byte) (used int, err error) {
+	l, f := rd.link, &rd.frame
 	for used < len(p) {
 		if l.err != nil && isClosed(l.delivered) {
-			return len(p)
+			return len(p), nil
 		}
 		n, err := rd.dec.Decode(p[used:], f)
-		if err == nil && n > 0 {
-			err = rd.handle(f)
-		}
 		if err != nil {
-			l.failLocked(asClose(err))
-			if a.waiting {
-				a.fail(err) // it can't be told what it has missed
-			}
-			return len(p)
+			return used, err
 		}
 		if n == 0 {
 			break
 		}
+		if err := rd.handle(f); err != nil {
+			return used, err
+		}
 		used += n
 	}
-	return used
+	return used, nil
 }
 
 // bodyEnded is the end of the body: in a codec without frames the end of input.
@@ -148,7 +166,7 @@ func (rd *reader) handle(f *frame.Frame) error {
 	if l.cfg.Trace != nil && f.Type != frame.TypeEmpty {
 		l.cfg.Trace(false, f)
 	}
-	if rd.framed && !rd.opened && f.Type != frame.TypeEmpty && f.Type != frame.TypeOpen {
+	if rd.attach != nil && rd.framed && !rd.opened && f.Type != frame.TypeEmpty && f.Type != frame.TypeOpen {
 		return frame.Errorf(frame.CodeProtocol, "expected an open frame first, got %v", f.Type)
 	}
 	if l.err != nil {
@@ -174,6 +192,7 @@ func (rd *reader) handle(f *frame.Frame) error {
 		return l.end(f.Seq, rd.framed)
 	case frame.TypeClose:
 		l.failLocked(&frame.CloseError{Code: f.Code, Reason: f.Reason})
+		l.told()
 	case frame.TypeOpen:
 		if rd.opened {
 			return frame.Errorf(frame.CodeProtocol, "a second open frame came on one request")
@@ -190,6 +209,9 @@ func (rd *reader) handle(f *frame.Frame) error {
 		l.schedule(l.lastIn)
 		fallthrough
 	case frame.TypeStart, frame.TypeDetach:
+		if f.Type == frame.TypeDetach {
+			rd.opened = false // where another response follows in this body, it begins anew
+		}
 		l.mu.Unlock()
 		err := rd.control(f)
 		l.mu.Lock()
@@ -207,8 +229,10 @@ func (rd *reader) handleAfterEnd(f *frame.Frame) error {
 	case frame.TypeAck:
 		return rd.acked(f)
 	case frame.TypeClose:
-		close(rd.link.delivered)
-		rd.attach.checkFinished()
+		rd.link.told()
+		if a := rd.link.carrier; a != nil {
+			a.checkFinished()
+		}
 	}
 	return nil
 }
@@ -220,7 +244,7 @@ func (rd *reader) acked(f *frame.Frame) error {
 	if f.Received > o.most {
 		return frame.Errorf(frame.CodeProtocol, "ack says %d were received, sent were %d", f.Received, o.most)
 	}
-	if rd.attach.waiting {
+	if rd.attach != nil && rd.attach.waiting {
 		if f.Received < o.tail {
 			return frame.Errorf(frame.CodeProtocol, "ack says %d were received, an earlier one said %d", f.Received, o.tail)
 		}
@@ -238,6 +262,9 @@ func (rd *reader) acked(f *frame.Frame) error {
 func (l *Link) control(f frame.Frame) {
 	a := l.carrier
 	if a == nil {
+		if f.Type == frame.TypePong {
+			l.pong = f // the next one takes it along
+		}
 		return
 	}
 	for i := range a.control {
@@ -255,7 +282,7 @@ func asClose(err error) *frame.CloseError {
 		return nil
 	}
 	var e *frame.CloseError
-	if errors.As(err, &e) {
+	if errors.As(err, &e) { // as a GapError's and an OverrunError's too
 		return e
 	}
 	return frame.Errorf(frame.CodeInternal, "%v", err)
