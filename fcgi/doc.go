@@ -4,6 +4,9 @@
 //	s := &fcgi.Server{Handler: h}
 //	err := s.Serve(listener) // until Shutdown or Close
 //
+// Its other half is [Relay]: an http.Handler whose requests another such server
+// answers, streaming as well.
+//
 // The package reads and writes the records itself. What net/http/fcgi doesn't do:
 //
 //   - the handler starts when the params are complete, not at the first byte of the body;

@@ -74,7 +74,7 @@ func (q *request) prepare() error {
 		return err
 	}
 	r.Body = q.body
-	q.http = r.WithContext(gateway.NewContext(q.ctx, gateway.FromVars(gateway.FastCGI, vars)))
+	q.http = r.WithContext(gateway.NewContext(q.ctx, gateway.FromVars(q.c.takeInterface(vars), vars)))
 	return nil
 }
 

@@ -42,6 +42,9 @@ type Server struct {
 	// Allowed are the addresses that may connect over TCP (FCGI_WEB_SERVER_ADDRS, see
 	// ParseAllowed); none: all. Unix sockets have their mode.
 	Allowed []netip.Addr
+	// Relays are the users (uids) who, over a unix socket, may say by which interface
+	// a request reached them, as a Relay does. From others that is dropped.
+	Relays []uint32
 	// MaxParams is how many bytes of params a request may have; 0: DefaultMaxParams.
 	MaxParams int
 	// ParamsTimeout is how long a request's params may take, from its beginning or, for
@@ -56,7 +59,7 @@ type Server struct {
 	serving   int // of conns: within MaxConns
 	refusing  int // of conns: answered with 503
 
-	busy, notAllowed rareLog
+	busy, notAllowed, notRelay rareLog
 }
 
 func (s *Server) log() *slog.Logger {
