@@ -24,6 +24,9 @@ func NewRequest(vars map[string]string) (*http.Request, error) {
 		return nil, fmt.Errorf("REQUEST_METHOD is missing%s", hint)
 	}
 	proto := vars["SERVER_PROTOCOL"]
+	if major, ok := strings.CutPrefix(proto, "HTTP/"); ok && (major == "2" || major == "3") {
+		proto += ".0" // h2o writes HTTP/2, RFC 3875 section 4.1.16 wants both numbers
+	}
 	if _, _, ok := http.ParseHTTPVersion(proto); !ok && proto != "INCLUDED" {
 		return nil, fmt.Errorf("bad SERVER_PROTOCOL %q, expected one such as HTTP/1.1%s", proto, hint)
 	}
@@ -32,6 +35,7 @@ func NewRequest(vars map[string]string) (*http.Request, error) {
 		m[k] = v
 	}
 	delete(m, "CONTENT_LENGTH")
+	m["SERVER_PROTOCOL"] = proto
 	m["REQUEST_URI"] = originForm(vars["REQUEST_URI"])
 	r, err := stdcgi.RequestFromMap(m)
 	if err != nil {

@@ -21,6 +21,7 @@ func TestNewRequest(t *testing.T) {
 		{"GET", map[string]string{"REQUEST_URI": "/", "REQUEST_METHOD": "GET", "CONTENT_LENGTH": "5"}, "http://a.example/", 0},
 		{"1 TiB", map[string]string{"REQUEST_URI": "/", "CONTENT_LENGTH": "1099511627776"}, "http://a.example/", -1},
 		{"1 byte less", map[string]string{"REQUEST_URI": "/", "CONTENT_LENGTH": "1099511627775"}, "http://a.example/", 1<<40 - 1},
+		{"HTTP/2 in short", map[string]string{"REQUEST_URI": "/", "SERVER_PROTOCOL": "HTTP/2"}, "http://a.example/", -1},
 		{"negative", map[string]string{"REQUEST_URI": "/", "CONTENT_LENGTH": "-5"}, "http://a.example/", -1},
 	} {
 		vars := make(map[string]string)

@@ -2,8 +2,10 @@ package servertest
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
@@ -12,8 +14,11 @@ type flavour struct {
 	commands []string // names of its program
 	packages string   // what to install, by Debian's names
 	user     func() *syscall.Credential
+	// forward marks a forward proxy, which has nothing of its own to show.
+	forward bool
 	// write writes all configuration and returns the arguments that make the
-	// server run in the foreground, and those that check the configuration.
+	// server run in the foreground, and those that check the configuration (nil:
+	// it can't).
 	write func(s *Server, l layout) (args, check []string, err error)
 }
 
@@ -24,13 +29,19 @@ type layout struct {
 }
 
 var flavours = map[Kind]*flavour{
-	Nginx:    {[]string{"nginx"}, "nginx-light", nil, writeNginx},
-	Apache:   {[]string{"apache2", "httpd"}, "apache2 libapache2-mod-fcgid", notRoot, writeApache},
-	Lighttpd: {[]string{"lighttpd"}, "lighttpd", nil, writeLighttpd},
+	Nginx:     {commands: []string{"nginx"}, packages: "nginx-light", write: writeNginx},
+	Apache:    {commands: []string{"apache2", "httpd"}, packages: "apache2 libapache2-mod-fcgid", user: notRoot, write: writeApache},
+	Lighttpd:  {commands: []string{"lighttpd"}, packages: "lighttpd lighttpd-mod-openssl", write: writeLighttpd},
+	HAProxy:   {commands: []string{"haproxy"}, packages: "haproxy", write: writeHAProxy},
+	Caddy:     {commands: []string{"caddy"}, packages: "caddy", write: writeCaddy},
+	H2O:       {commands: []string{"h2o"}, packages: "h2o", write: writeH2O},
+	Squid:     {commands: []string{"squid"}, packages: "squid", user: notRoot, forward: true, write: writeSquid},
+	Privoxy:   {commands: []string{"privoxy"}, packages: "privoxy", forward: true, write: writePrivoxy},
+	Tinyproxy: {commands: []string{"tinyproxy"}, packages: "tinyproxy", forward: true, write: writeTinyproxy},
 }
 
-// Known tells whether there is such a server.
-func (k Kind) Known() bool { return flavours[k] != nil }
+// Known tells whether k is one of [Kinds].
+func (k Kind) Known() bool { return slices.Contains(Kinds, k) }
 
 // MissingError says that something isn't installed.
 type MissingError struct {
@@ -46,7 +57,7 @@ func (e *MissingError) Error() string {
 func Installed(k Kind) error {
 	f := flavours[k]
 	if f == nil {
-		return fmt.Errorf("servertest: %q is no web server; there are nginx, apache, lighttpd", k)
+		return fmt.Errorf("servertest: %q is no web server; there are %v", k, slices.Sorted(maps.Keys(flavours)))
 	}
 	_, err := f.find()
 	return err

@@ -2,9 +2,13 @@ package servertest
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 )
+
+// lighttpdTLS is where Debian keeps the module.
+const lighttpdTLS = "/usr/lib/lighttpd/mod_openssl.so"
 
 // writeLighttpd surrounds lighttpd/tandem-*.conf. The paths are ours.
 func writeLighttpd(s *Server, l layout) (args, check []string, err error) {
@@ -33,7 +37,16 @@ var.tandem_config = "%[5]s"
 		fmt.Fprintf(&conf, "include \"%s/tandem-cgi.conf\"\n", s.Dir)
 	}
 	if s.config.TLS {
-		return nil, nil, fmt.Errorf("servertest: TLS isn't set up for lighttpd: Debian has it in lighttpd-mod-openssl")
+		if _, err := os.Stat(lighttpdTLS); err != nil {
+			return nil, nil, &MissingError{lighttpdTLS, "lighttpd-mod-openssl"}
+		}
+		fmt.Fprintf(&conf, `server.modules += ( "mod_openssl" )
+$SERVER["socket"] == "127.0.0.1:%d" {
+    ssl.engine = "enable"
+    ssl.pemfile = "%s"
+    ssl.privkey = "%s"
+}
+`, l.tlsPort, l.cert, l.key)
 	}
 	file := filepath.Join(s.Dir, "lighttpd.conf")
 	return []string{"-D", "-f", file}, []string{"-tt", "-f", file}, s.write("lighttpd.conf", conf.String())

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// writeNginx surrounds nginx/tandem.conf. The upstream is ours, as its socket is.
+// writeNginx surrounds nginx/tandem.conf (the upstream is ours, as its socket is), or
+// passes all on to another server.
 func writeNginx(s *Server, l layout) (args, check []string, err error) {
 	if err := s.install("nginx/tandem.conf"); err != nil {
 		return nil, nil, err
@@ -50,6 +51,9 @@ http {
 	fmt.Fprintf(&conf, "        root %s/www;\n        %s\n", s.Dir, s.config.Extra)
 	if s.config.Socket != "" {
 		fmt.Fprintf(&conf, "        location /tandem { include %s/tandem.conf; }\n", s.Dir)
+	}
+	if s.config.Upstream != "" {
+		fmt.Fprintf(&conf, "        location /tandem { proxy_pass %s; }\n", s.config.Upstream)
 	}
 	conf.WriteString("    }\n}\n")
 	file := filepath.Join(s.Dir, "nginx.conf")

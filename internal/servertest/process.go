@@ -121,8 +121,10 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-func checkConfig(binary string, args []string, user *syscall.Credential) error {
+func (s *Server) checkConfig(binary string, args []string, user *syscall.Credential) error {
 	cmd := exec.Command(binary, args...)
+	cmd.Dir = s.Dir
+	cmd.Env = append(os.Environ(), s.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -148,6 +148,14 @@ func (c *fcgiConn) write(kind byte, content string) {
 	}
 }
 
+// answer is a whole response: helloResponse.
+func (c *fcgiConn) answer() {
+	c.t.Helper()
+	c.write(typeStdout, helloResponse)
+	c.write(typeStdout, "")
+	c.write(typeEndRequest, "\x00\x00\x00\x00\x00\x00\x00\x00")
+}
+
 // expectClosed checks that the server closes the connection, and says nothing first.
 func (c *fcgiConn) expectClosed() {
 	c.t.Helper()

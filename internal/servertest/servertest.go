@@ -28,6 +28,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,17 +37,28 @@ import (
 	"time"
 )
 
-// Kind is a web server.
+// Kind is a web server or a proxy.
 type Kind string
 
-// The web servers.
+// The web servers: all have /tandem, for [Config].Socket.
 const (
 	Nginx    Kind = "nginx"
 	Apache   Kind = "apache"
 	Lighttpd Kind = "lighttpd"
+	HAProxy  Kind = "haproxy"
+	Caddy    Kind = "caddy"
+	H2O      Kind = "h2o"
 )
 
-// Kinds are all web servers, in the order that tests and documentation name them.
+// The forward proxies: see [Server.Proxy].
+const (
+	Squid     Kind = "squid"
+	Privoxy   Kind = "privoxy"
+	Tinyproxy Kind = "tinyproxy"
+)
+
+// Kinds are the web servers that people run Tandem behind, in the order that tests
+// and documentation name them.
 var Kinds = []Kind{Nginx, Apache, Lighttpd}
 
 // Config says how to start a server. The zero value is a server of static files.
@@ -54,15 +66,19 @@ type Config struct {
 	// Socket is the path of the unix socket that /tandem goes to. Empty: no /tandem.
 	Socket string
 
+	// Upstream makes a reverse proxy of nginx, HAProxy or Caddy: /tandem goes to this
+	// server over HTTP, with the proxy's defaults. It is a URL without a path.
+	Upstream string
+
 	// Binary is started for /cgi-bin/tandem, and by mod_fcgid for /fcgid/tandem.
-	// It is linked (or copied) into CGIDir. Empty: neither path. nginx has neither.
+	// It is linked (or copied) into CGIDir. Empty: neither path. Only Apache and
+	// lighttpd have them.
 	Binary string
 
 	// TandemConfig is the configuration file that Binary is told of by TANDEM_CONFIG.
 	TandemConfig string
 
-	// TLS adds a second port with a certificate made for this server, and HTTP/2
-	// where the server has it (nginx and Apache).
+	// TLS adds a second port with a certificate made for this server, and HTTP/2.
 	TLS bool
 
 	// Prefork makes Apache run one process per connection (mpm_prefork, mod_cgi)
@@ -94,6 +110,7 @@ type Server struct {
 	CGIDir string // what /cgi-bin/ and /fcgid/ show; a test may add files
 
 	config Config
+	env    []string // of the server's process, beside ours
 	roots  *x509.CertPool
 	proc   *Process
 }
@@ -222,13 +239,20 @@ func run(ctx context.Context, kind Kind, f *flavour, binary string, c Config) (_
 			return nil, err
 		}
 	}
-	if err := checkConfig(binary, check, user); err != nil {
+	if check != nil {
+		if err := s.checkConfig(binary, check, user); err != nil {
+			return nil, err
+		}
+	}
+	if s.proc, err = StartProcess(Command{Args: append([]string{binary}, args...), Dir: s.Dir, Env: s.env, User: user, Output: filepath.Join(s.Dir, "output.log")}); err != nil {
 		return nil, err
 	}
-	if s.proc, err = StartProcess(Command{Args: append([]string{binary}, args...), Dir: s.Dir, User: user, Output: filepath.Join(s.Dir, "output.log")}); err != nil {
-		return nil, err
+	if f.forward {
+		err = s.awaitForwarding(ctx, ready)
+	} else {
+		err = s.awaitReady(ctx, s.URL+"/ready.txt", nil, ready)
 	}
-	if err := s.awaitReady(ctx, ready); err != nil {
+	if err != nil {
 		s.proc.Stop()
 		if log := s.Log(); strings.Contains(strings.ToLower(log), "address already in use") {
 			err = &portTakenError{fmt.Errorf("%w: a port is taken:\n%s", err, log)}
@@ -240,13 +264,13 @@ func run(ctx context.Context, kind Kind, f *flavour, binary string, c Config) (_
 	return s, nil
 }
 
-// awaitReady polls: no web server tells when it listens.
-func (s *Server) awaitReady(ctx context.Context, want string) error {
+// awaitReady polls url until want comes: no web server tells when it listens.
+func (s *Server) awaitReady(ctx context.Context, url string, proxy func(*http.Request) (*url.URL, error), want string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: proxy}}
 	ask := func() error {
-		req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/ready.txt", nil)
+		req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 		if err != nil {
 			return err
 		}

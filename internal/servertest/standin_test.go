@@ -316,7 +316,7 @@ func newStage(t *testing.T, kind Kind, c Config) *stage {
 		c.Socket = filepath.Join(dir, "fcgi.sock")
 		go fcgi.Serve(listenUnix(t, c.Socket), fcgiStandin(filepath.Join(dir, "control.sock")))
 	}
-	if kind != Nginx {
+	if kind == Apache || kind == Lighttpd {
 		c.Binary = self
 	}
 	server := Start(t, kind, c)
