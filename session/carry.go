@@ -13,58 +13,47 @@ import (
 	"tandem/session/frame"
 )
 
-// attach is how one request carries a session.
-type attach struct {
-	in, out   frame.Codec // of the request's body and of the response
-	transport string      // "single" or "pulse"
-	resumes   bool        // the session was opened by another request
-}
-
 // carry runs the session over one request, the server's side of single and
 // pulse: this goroutine reads the body at once, the app and others write the
-// response. It returns when the session is over, or has lost this request or left
-// it for another, and nothing reads or writes.
-func (s *Session) carry(w http.ResponseWriter, r *http.Request, a attach) {
-	resp := &response{w: w, rc: http.NewResponseController(w), body: r.Body}
+// response, of which begin makes an attach. It returns when the session is over, or
+// has lost this request or left it for another, and nothing reads or writes.
+func (s *Session) carry(w http.ResponseWriter, r *http.Request, n named, begin func(flow.Carrier, frame.Codec, flow.Pulse, *frame.Frame) *flow.Attach) {
+	s.halves.Lock()
+	if p := s.claim(n.attempt, n.opens, true, true); p != nil {
+		s.halves.Unlock()
+		s.handler.refuse(w, r, p)
+		return
+	}
+	if !n.opens {
+		s.log.Info("session resumed", "transport", n.transport, "attempt", n.attempt, "address", r.RemoteAddr)
+	}
+	resp := newResponse(w, r)
 	resp.reading.Store(true)
-	resp.rc.EnableFullDuplex()           // only HTTP/1 servers need it, the others say it is not supported
-	resp.rc.SetReadDeadline(time.Time{}) // an http.Server's ReadTimeout is not meant for sessions
+	resp.rc.EnableFullDuplex() // only HTTP/1 servers need it, the others say it is not supported
 	if r.Header.Get("Expect") != "" && r.ProtoAtLeast(1, 1) && s.peer.Interface == gateway.HTTP {
 		w.WriteHeader(http.StatusContinue) // else curl holds its body back for a second: our header comes before we read
 	}
-	h := w.Header()
-	closeAfter(w, r, s.peer.Interface)
-	h.Set("Content-Type", a.out.MediaType())
-	h.Set("Cache-Control", "no-store, no-transform")
-	h.Set("X-Accel-Buffering", "no")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Incremental", "?1")
-	w.WriteHeader(http.StatusOK)
+	closeAfter(w, r)
+	streamHeader(w, n.out)
 	var carrier flow.Carrier = resp
 	var body io.Reader = r.Body
 	switch {
-	case needsHold(gateway.Of(r), a.in):
+	case needsHold(gateway.Of(r), n.in):
 		held := newHold(resp, r.Body)
 		defer held.release() // nothing of it may run when the handler returns
 		carrier, body = held, held
-	case !a.out.Framed():
+	case !n.out.Framed():
 		resp.Flush() // a framed response begins with open, which takes the header along
 	}
-
-	begin := s.link.Attach
-	if a.resumes {
-		begin = s.link.Resume
-	}
-	at := begin(carrier, a.out, flow.Pulse(a.transport == "pulse"), s.handler.options.openFrame(s, a.transport))
+	at := begin(carrier, n.out, flow.Pulse(n.transport == "pulse"), s.handler.options.openFrame(s, n.transport))
+	s.halves.Unlock()
 	defer at.Lost("the request was left") // does nothing but after a panic
-	lost := context.AfterFunc(r.Context(), func() {
-		at.Lost("the web server closed the request: " + context.Cause(r.Context()).Error())
-	})
-	if !a.in.Framed() {
+	lost := loseWith(r, at)
+	if !n.in.Framed() {
 		s.start() // no open frame will come that could tell it to wait
 	}
 
-	err := at.Feed(body, a.in, s.control)
+	err := at.Feed(body, n.in, s.control)
 	resp.reading.Store(false)
 	switch {
 	case err == nil:
@@ -78,11 +67,29 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, a attach) {
 	at.Detach()
 }
 
+// loseWith has at be lost with its request. What it returns ends that.
+func loseWith(r *http.Request, at *flow.Attach) (stop func() bool) {
+	return context.AfterFunc(r.Context(), func() {
+		at.Lost("the web server closed the request: " + context.Cause(r.Context()).Error())
+	})
+}
+
+// streamHeader writes the header of a response that streams frames.
+func streamHeader(w http.ResponseWriter, out frame.Codec) {
+	h := w.Header()
+	h.Set("Content-Type", out.MediaType())
+	h.Set("Cache-Control", "no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Incremental", "?1")
+	w.WriteHeader(http.StatusOK)
+}
+
 // closeAfter has an HTTP/1 connection end with this response. The request's body may
 // not have been read to its end by then, and net/http doesn't know that of a read
 // which met a deadline: it would take the rest for the connection's next request.
-func closeAfter(w http.ResponseWriter, r *http.Request, iface string) {
-	if iface == gateway.HTTP && r.ProtoMajor == 1 && r.ContentLength != 0 {
+func closeAfter(w http.ResponseWriter, r *http.Request) {
+	if r.Context().Value(http.ServerContextKey) != nil && r.ProtoMajor == 1 && r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
 	}
 }
@@ -108,6 +115,12 @@ type response struct {
 	rc      *http.ResponseController
 	body    io.Closer
 	reading atomic.Bool
+}
+
+func newResponse(w http.ResponseWriter, r *http.Request) *response {
+	resp := &response{w: w, rc: http.NewResponseController(w), body: r.Body}
+	resp.rc.SetReadDeadline(time.Time{}) // an http.Server's ReadTimeout is not meant for sessions
+	return resp
 }
 
 var longAgo = time.Unix(1, 0)

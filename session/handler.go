@@ -4,7 +4,6 @@ import (
 	"context"
 	"mime"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -21,8 +20,9 @@ type Handler struct {
 
 	mu       sync.Mutex
 	sessions map[string]*Session
-	stop     chan struct{} // closed when no new session may come
-	idle     chan struct{} // closed when stopping and no session is left
+	opens    map[string]*Session // by Tandem-Open and user
+	stop     chan struct{}       // closed when no new session may come
+	idle     chan struct{}       // closed when stopping and no session is left
 }
 
 // NewHandler makes a Handler whose sessions talk with app. o may be nil.
@@ -31,6 +31,7 @@ func NewHandler(app App, o *Options) *Handler {
 		app:      app,
 		options:  o.withDefaults(),
 		sessions: make(map[string]*Session),
+		opens:    make(map[string]*Session),
 		stop:     make(chan struct{}),
 		idle:     make(chan struct{}),
 	}
@@ -78,7 +79,14 @@ func (h *Handler) stopping() bool {
 func (h *Handler) remove(s *Session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	s.halves.Lock()
+	s.stopUpload()
+	s.halves.Unlock()
 	delete(h.sessions, s.id)
+	if s.openKey != "" {
+		delete(h.opens, s.openKey)
+	}
+	s.unclaim()
 	if h.stopping() && len(h.sessions) == 0 {
 		close(h.idle)
 	}
@@ -87,27 +95,35 @@ func (h *Handler) remove(s *Session) {
 // ServeHTTP answers one request. It returns when the request no longer carries
 // a session, and no Read of its body nor Write of its response runs.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.options.Page != nil && wantsPage(r) {
+		h.options.Page.ServeHTTP(w, r) // the same for everybody, wherever the link to it was
+		return
+	}
 	info := gateway.Of(r)
-	w.Header().Set("Tandem-Transports", strings.Join(transports(info), ", "))
+	w.Header().Set("Tandem-Transports", strings.Join(h.transports(info), ", "))
 	if p := crossSite(r, info, h.options.Origins); p != nil {
 		h.refuse(w, r, p)
 		return
 	}
 	allowOrigin(w.Header(), r, h.options.Origins)
+	id := r.Header.Get("Tandem-Session")
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		if r.Header.Get("Tandem-Session") != "" {
-			h.refuse(w, r, errGone)
+		if id != "" && r.Method == http.MethodGet {
+			h.named(w, r, info, id, (*Session).receiveHalf)
 			return
 		}
 		defer unread(w, r)()
 		h.describe(w, r, info)
 	case http.MethodPost, http.MethodPut:
-		if id := r.Header.Get("Tandem-Session"); id != "" {
-			h.resume(w, r, info, id)
-			return
+		switch {
+		case id == "":
+			h.open(w, r, info)
+		case apart(r):
+			h.named(w, r, info, id, (*Session).sendHalf)
+		default:
+			h.named(w, r, info, id, (*Session).resume)
 		}
-		h.open(w, r, info)
 	case http.MethodOptions:
 		defer unread(w, r)()
 		w.Header().Set("Allow", methods)
@@ -139,7 +155,7 @@ func unread(w http.ResponseWriter, r *http.Request) (written func()) {
 	}
 	rc := http.NewResponseController(w)
 	rc.EnableFullDuplex()
-	closeAfter(w, r, gateway.Of(r).Interface)
+	closeAfter(w, r)
 	return func() {
 		rc.Flush()
 		rc.SetReadDeadline(longAgo)
@@ -148,63 +164,151 @@ func unread(w http.ResponseWriter, r *http.Request) (written func()) {
 
 // open makes a session of the request and carries it to its end.
 func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Info) {
-	in, out, p := codecs(r)
+	n := named{transport: transport(r, info), opens: true}
+	key, p := openKey(r, info)
+	if p == nil {
+		n.in, n.out, p = codecs(r)
+	}
+	if p == nil {
+		n.attempt, p = attempt(r)
+	}
+	if p == nil && apart(r) {
+		p = h.mayPart(r, info, n.in)
+	}
+	if p == nil && apart(r) {
+		p = whole(w, r)
+	}
 	if p != nil {
 		h.refuse(w, r, p)
 		return
 	}
+	if s := h.opened(key); s != nil {
+		s.reopen(w, r, n)
+		return
+	}
 	peer := newPeer(r, info)
-	peer.Codec = in.Name()
-	peer.Transport = transport(r, info)
+	peer.Codec = n.in.Name()
+	peer.Transport = n.transport
 	release, p := h.options.Limits.admit(&peer)
 	if p != nil {
 		h.refuse(w, r, p)
 		return
 	}
-	s := newSession(h, peer, in.Framed())
-	s.release = release
-
-	h.mu.Lock()
-	if h.stopping() {
-		h.mu.Unlock()
-		s.late.Stop()
-		release()
-		h.refuse(w, r, &refusal{status: http.StatusServiceUnavailable, retryAfter: 2, detail: "This server is stopping. Try again soon."})
-		return
-	}
-	h.sessions[s.id] = s
-	h.mu.Unlock()
-
-	s.carry(w, r, attach{in: in, out: out, transport: peer.Transport})
-}
-
-// resume carries a session that another request opened. The request with the
-// higher attempt has it: the other one, if it is still there, gets a detach, and a
-// late one is refused, so it never takes the session from its successor.
-func (h *Handler) resume(w http.ResponseWriter, r *http.Request, info *gateway.Info, id string) {
-	in, out, p := codecs(r)
-	if p != nil {
+	s := newSession(h, peer, n.in.Framed())
+	s.release, s.openKey, s.attempts = release, key, attempts{n.attempt, n.attempt}
+	first, p := h.add(s)
+	switch {
+	case p != nil:
+		s.abandon()
 		h.refuse(w, r, p)
 		return
+	case first != s:
+		s.abandon()
+		first.reopen(w, r, n)
+		return
+	}
+	if elsewhere := s.claimOwner(); elsewhere != nil {
+		s.CloseNow()
+		elsewhere.ServeHTTP(w, r)
+		return
+	}
+	if apart(r) {
+		s.openApart(w, r, n)
+		return
+	}
+	s.carry(w, r, n, s.link.Attach)
+}
+
+// opened is the session that was opened with key, if there is one.
+func (h *Handler) opened(key string) *Session {
+	if key == "" {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.opens[key]
+}
+
+// add makes s one of the handler's sessions, unless another request has opened
+// it first: that one it returns.
+func (h *Handler) add(s *Session) (*Session, *refusal) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stopping() {
+		return nil, &refusal{status: http.StatusServiceUnavailable, retryAfter: 2, detail: "This server is stopping. Try again soon."}
+	}
+	if s.openKey != "" {
+		if first := h.opens[s.openKey]; first != nil {
+			return first, nil
+		}
+		h.opens[s.openKey] = s
+	}
+	h.sessions[s.id] = s
+	return s, nil
+}
+
+// named has a request that names a session served by it, wherever it lives.
+func (h *Handler) named(w http.ResponseWriter, r *http.Request, info *gateway.Info, id string, serve func(*Session, http.ResponseWriter, *http.Request, named)) {
+	owner, _, _ := strings.Cut(id, ".")
+	if owner != h.options.Owner && h.options.Owners != nil && owners.MatchString(owner) {
+		if elsewhere := h.options.Owners.Forward(owner); elsewhere != nil {
+			elsewhere.ServeHTTP(w, r)
+			return
+		}
 	}
 	h.mu.Lock()
 	s := h.sessions[id]
 	h.mu.Unlock()
-	if s == nil || s.grace == 0 || s.peer.User != info.User || s.forgotten() {
+	if s == nil || s.peer.User != info.User || s.forgotten() {
 		h.refuse(w, r, errGone)
 		return
 	}
-	attempt, err := strconv.ParseUint(r.Header.Get("Tandem-Attempt"), 10, 53)
+	n := named{transport: transport(r, info)}
+	var p *refusal
+	if r.Method == http.MethodGet {
+		n.out, p = receiveCodec(r)
+	} else {
+		n.in, n.out, p = codecs(r)
+	}
+	if p == nil && n.in != nil && !n.in.Framed() {
+		p = refusalf(http.StatusUnsupportedMediaType, "Expected json or binary for a request of a session; got %s, which can't tell what has arrived.", n.in.MediaType())
+	}
+	if p == nil {
+		n.attempt, p = attempt(r)
+	}
+	if p == nil && n.attempt == 0 {
+		p = refusalf(http.StatusBadRequest, "Expected a Tandem-Attempt of 1 or more, higher with each request of the session; got none.")
+	}
+	if p != nil {
+		h.refuse(w, r, p)
+		return
+	}
+	serve(s, w, r, n)
+}
+
+// resume carries a session that another request opened over this one, both ways.
+// The request with the higher attempt has it: the other one, if it is still there,
+// gets a detach, and a late one is refused, so it never takes the session from its
+// successor.
+func (s *Session) resume(w http.ResponseWriter, r *http.Request, n named) {
+	if s.grace == 0 {
+		s.handler.refuse(w, r, errGone)
+		return
+	}
+	s.carry(w, r, n, s.link.Resume)
+}
+
+// reopen carries a session for a client that opens it once more, because it got no
+// answer: the program is not started twice.
+func (s *Session) reopen(w http.ResponseWriter, r *http.Request, n named) {
+	n.opens = false
 	switch {
-	case err != nil || attempt == 0:
-		h.refuse(w, r, refusalf(http.StatusBadRequest, "Expected a Tandem-Attempt of 1 or more, higher with each request that resumes the session; got %.40q.", r.Header.Get("Tandem-Attempt")))
-	case !in.Framed():
-		h.refuse(w, r, refusalf(http.StatusUnsupportedMediaType, "Expected json or binary to resume a session; got %s, which can't tell what has arrived.", in.MediaType()))
-	case !s.claim(attempt):
-		h.refuse(w, r, refusalf(http.StatusConflict, "Expected a Tandem-Attempt above that of the session's last request; got %d: this request came late.", attempt))
+	case !n.in.Framed():
+		s.handler.refuse(w, r, refusalf(http.StatusUnsupportedMediaType, "Expected json or binary to open a session once more; got %s, which can't tell what has arrived.", n.in.MediaType()))
+	case apart(r):
+		s.openApart(w, r, n)
 	default:
-		s.log.Info("session resumed", "attempt", attempt, "address", r.RemoteAddr)
-		s.carry(w, r, attach{in: in, out: out, transport: transport(r, info), resumes: true})
+		s.carry(w, r, n, s.link.Reopen)
 	}
 }
 
@@ -233,6 +337,22 @@ func codecs(r *http.Request) (in, out frame.Codec, p *refusal) {
 		}
 	}
 	return nil, nil, refusalf(http.StatusNotAcceptable, "Expected an Accept that allows %s beside this Content-Type; got %.100q.", in.MediaType(), accept)
+}
+
+// receiveCodec chooses the codec of a receive half: json, if the client doesn't
+// say.
+func receiveCodec(r *http.Request) (frame.Codec, *refusal) {
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	for _, item := range strings.Split(accept, ",") {
+		media, _, err := mime.ParseMediaType(item)
+		if accept == "" || media == "*/*" {
+			return frame.JSON, nil
+		}
+		if c, ok := frame.ByMediaType(media); err == nil && ok && c.Framed() {
+			return c, nil
+		}
+	}
+	return nil, refusalf(http.StatusNotAcceptable, "Expected an Accept of %s or %s; got %.100q.", frame.JSON.MediaType(), frame.Binary.MediaType(), accept)
 }
 
 func mediaTypes() string {

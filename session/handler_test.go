@@ -148,7 +148,7 @@ func TestJSONSession(t *testing.T) {
 	if got := s.resp.Header.Get("Content-Type"); got != "application/x-ndjson" {
 		t.Errorf("Content-Type %q", got)
 	}
-	for name, want := range map[string]string{"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no", "Incremental": "?1", "Tandem-Transports": "single"} {
+	for name, want := range map[string]string{"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no", "Incremental": "?1", "Tandem-Transports": "single, split"} {
 		if got := s.resp.Header.Get(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
@@ -451,18 +451,30 @@ func TestRefusals(t *testing.T) {
 // TestDescribe: what GET tells, by web server.
 func TestDescribe(t *testing.T) {
 	proxied := map[string]string{"SCRIPT_FILENAME": "proxy:unix:/x|fcgi://tandem/tandem"}
+	nginx := &gateway.Info{Interface: gateway.FastCGI, Software: "nginx/1.22.1"}
+	fcgid := &gateway.Info{Interface: gateway.FastCGI, Software: "Apache/2.4.71"}
+	cgi := &gateway.Info{Interface: gateway.CGI, Software: "Apache/2.4.71"}
 	for _, tt := range []struct {
-		info *gateway.Info
-		want []string
+		info   *gateway.Info
+		grace  time.Duration
+		owners session.Owners
+		want   []string
+		upload bool
 	}{
-		{nil, []string{"single"}},
-		{&gateway.Info{Interface: gateway.FastCGI, Software: "nginx/1.22.1"}, []string{"single"}},
-		{&gateway.Info{Interface: gateway.CGI, Software: "lighttpd/1.4.69"}, []string{"single"}},
-		{&gateway.Info{Interface: gateway.FastCGI, Software: "Apache/2.4.71", Vars: proxied}, []string{"pulse"}},
-		{&gateway.Info{Interface: gateway.FastCGI, Software: "Apache/2.4.71"}, []string{}}, // mod_fcgid
-		{&gateway.Info{Interface: gateway.CGI, Software: "Apache/2.4.71"}, []string{}},
+		{nil, time.Minute, nil, []string{"single", "split", "poll"}, true},
+		{nginx, time.Minute, nil, []string{"single", "split", "poll"}, true},
+		{nginx, 0, nil, []string{"single", "split"}, true},
+		{&gateway.Info{Interface: gateway.CGI, Software: "lighttpd/1.4.69"}, 0, nil, []string{"single"}, true},
+		{&gateway.Info{Interface: gateway.CGI, Software: "lighttpd/1.4.69"}, 0, nobody{}, []string{"single", "split"}, true},
+		{&gateway.Info{Interface: gateway.FastCGI, Software: "Apache/2.4.71", Vars: proxied}, time.Minute, nil, []string{"split", "pulse", "poll"}, false},
+		{fcgid, time.Minute, nobody{}, []string{"split", "poll"}, false},
+		{cgi, 0, nil, []string{}, false},
+		{cgi, 0, nobody{}, []string{"split"}, false},
+		{&gateway.Info{Interface: gateway.FastCGI, Software: "Caddy/2.6.2"}, time.Minute, nil, []string{"split", "poll"}, false},
+		{&gateway.Info{Interface: gateway.FastCGI, Software: "h2o/2.2.5"}, time.Minute, nil, []string{"split", "poll"}, false},
+		{&gateway.Info{Interface: gateway.FastCGI}, time.Minute, nil, []string{"single", "split", "poll"}, false},
 	} {
-		srv, _ := serve(t, session.Echo, session.Options{}, tt.info)
+		srv, _ := serve(t, session.Echo, session.Options{Grace: tt.grace, Owners: tt.owners}, tt.info)
 		resp, err := http.Get(srv.URL)
 		if err != nil {
 			t.Fatal(err)
@@ -472,12 +484,18 @@ func TestDescribe(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if !slices.Equal(d.Transports, tt.want) || d.Version != 1 || d.Limits.Window != 65536 || resp.Header.Get("Tandem-Transports") != strings.Join(tt.want, ", ") {
+		if !slices.Equal(d.Transports, tt.want) || d.Version != 1 || d.Limits.Window != 65536 || d.Grace != tt.grace.Milliseconds() || d.StreamedUpload != tt.upload || resp.Header.Get("Tandem-Transports") != strings.Join(tt.want, ", ") {
 			t.Errorf("%+v: %+v", tt.info, d)
 		}
 	}
 	http.DefaultClient.CloseIdleConnections()
 }
+
+// nobody is Owners where there is no other process.
+type nobody struct{}
+
+func (nobody) Forward(string) http.Handler                            { return nil }
+func (nobody) Claim(string) (owner string, release func(), err error) { return "", func() {}, nil }
 
 // TestFlood: an app that sends as fast as it can is held by the client's
 // window; a client that then reads gets all of it.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"log/slog"
+	"net/http"
 	"time"
 
 	"tandem/session/flow"
@@ -37,6 +38,13 @@ type Options struct {
 	// session ends with its request. Sessions in the lines codec always do.
 	Grace time.Duration
 
+	// Owners finds the sessions of other processes. Nil: there are none.
+	Owners Owners
+
+	// Page answers a browser that opens the endpoint's URL. Nil: it gets the
+	// description, as everybody.
+	Page http.Handler
+
 	// Limits says how many sessions there may be. Several handlers may share
 	// one. Nil: no limit.
 	Limits *Limits
@@ -45,6 +53,20 @@ type Options struct {
 	// may open sessions beside those of the endpoint's own host. "*" means any
 	// page anywhere: only for endpoints that do nothing in a user's name.
 	Origins []string
+}
+
+// Owners is how the processes that serve one endpoint share its sessions: each
+// session lives in one, its owner, and requests that reach another one are relayed
+// there. It must be safe for concurrent use.
+type Owners interface {
+	// Forward returns what relays requests to the process that is called owner,
+	// nil if there is none.
+	Forward(owner string) http.Handler
+	// Claim is called before a session is opened of which other processes may get
+	// requests. From its return on they find this one. If key is not empty, this
+	// process alone has it until release is called; if another one has it, Claim
+	// returns that one's name and a nil release.
+	Claim(key string) (owner string, release func(), err error)
 }
 
 // Defaults of Options.

@@ -14,6 +14,7 @@ type refusal struct {
 	detail     string // for people
 	retryAfter int    // seconds; 0: don't say
 	allow      string // methods, for 405
+	ack        bool   // of a batch: answered with an ack
 }
 
 func refusalf(status int, format string, args ...any) *refusal {

@@ -7,10 +7,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"runtime/debug"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"tandem/session/flow"
@@ -59,14 +59,18 @@ type Session struct {
 	begin   sync.Once   // start the app, or find that it never will be
 	late    *time.Timer // ends a session whose client never has the app start
 	release func()      // give the place within the limits back
+	unclaim func()      // let other processes have openKey
+	openKey string      // its Tandem-Open and user; empty without
 	born    time.Time
 	grace   time.Duration // 0: it can't be resumed
 
-	attempt atomic.Uint64 // of the last attach
+	halves   sync.Mutex // held to change who carries the session
+	attempts attempts
+	upload   *http.ResponseController // of the request that is the send half
 }
 
 func newSession(h *Handler, peer Peer, framed bool) *Session {
-	s := &Session{peer: peer, handler: h, born: time.Now()}
+	s := &Session{peer: peer, handler: h, born: time.Now(), unclaim: func() {}}
 	if framed {
 		s.grace = h.options.Grace
 	}
@@ -167,17 +171,12 @@ func (s *Session) forgotten() bool {
 	}
 }
 
-// claim makes attempt the session's latest attach, unless a later one was there.
-func (s *Session) claim(attempt uint64) bool {
-	for {
-		last := s.attempt.Load()
-		if attempt <= last {
-			return false
-		}
-		if s.attempt.CompareAndSwap(last, attempt) {
-			return true
-		}
-	}
+// abandon drops a session that nobody has heard of.
+func (s *Session) abandon() {
+	s.begin.Do(func() {})
+	s.late.Stop()
+	s.release()
+	s.link.Lost("never begun")
 }
 
 // serve calls the app and makes an error of its panic.

@@ -198,9 +198,9 @@ func (l *Link) Lost(reason string) {
 }
 
 func (l *Link) lostLocked(reason string) {
+	l.told() // or never will be
 	if l.err == nil {
 		l.out.drop()
-		l.told()
 		l.terminate(frame.Errorf(frame.CodeHeartbeat, "%s", reason), 0)
 	}
 	if l.carrier != nil {
