@@ -10,7 +10,7 @@ import (
 // apacheModuleDirs are where Debian, Fedora and Arch keep the modules.
 var apacheModuleDirs = []string{"/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules"}
 
-// writeApache surrounds apache/tandem-*.conf.
+// writeApache surrounds apache/tandem-*.conf, or passes all on to another server.
 func writeApache(s *Server, l layout) (args, check []string, err error) {
 	var modules string
 	for _, dir := range apacheModuleDirs {
@@ -35,6 +35,9 @@ func writeApache(s *Server, l layout) (args, check []string, err error) {
 	}
 	if s.config.TLS {
 		load = append(load, "socache_shmcb", "ssl", "http2")
+	}
+	if s.config.Upstream != "" {
+		load = append(load, "proxy_http")
 	}
 	if s.config.Binary != "" {
 		if _, err := os.Stat(filepath.Join(modules, "mod_fcgid.so")); err != nil {
@@ -103,6 +106,9 @@ func (s *Server) apacheHost(conf *strings.Builder, port int, tls string) {
 	}
 	if s.config.Binary != "" {
 		fmt.Fprintf(conf, "Include %[1]s/tandem-cgi.conf\nInclude %[1]s/tandem-fcgid.conf\n", s.Dir)
+	}
+	if s.config.Upstream != "" {
+		fmt.Fprintf(conf, "ProxyPass /tandem %s/tandem\n", s.config.Upstream)
 	}
 	conf.WriteString("</VirtualHost>\n")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -31,9 +32,10 @@ type exchange struct {
 	length int64  // chunked, declared, or what it is; 0 with GET: no body
 	http2  bool   // over TLS, or in the clear for an http URL
 	header map[string]string
+	proxy  func(*http.Request) (*url.URL, error) // a forward proxy
 }
 
-func (s *stage) open(t *testing.T, url string, x exchange) *client {
+func (s *stage) open(t *testing.T, target string, x exchange) *client {
 	t.Helper()
 	if x.method == "" {
 		x.method = "POST"
@@ -44,7 +46,7 @@ func (s *stage) open(t *testing.T, url string, x exchange) *client {
 	if x.length != 0 {
 		body, c.body = io.Pipe()
 	}
-	req, err := http.NewRequestWithContext(ctx, x.method, url, body)
+	req, err := http.NewRequestWithContext(ctx, x.method, target, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,8 +55,8 @@ func (s *stage) open(t *testing.T, url string, x exchange) *client {
 	for name, value := range x.header {
 		req.Header.Set(name, value)
 	}
-	transport := &http.Transport{DisableKeepAlives: !x.http2, ForceAttemptHTTP2: x.http2, TLSClientConfig: s.TLSConfig()}
-	if x.http2 && strings.HasPrefix(url, "http:") {
+	transport := &http.Transport{DisableKeepAlives: !x.http2, ForceAttemptHTTP2: x.http2, TLSClientConfig: s.TLSConfig(), Proxy: x.proxy}
+	if x.http2 && strings.HasPrefix(target, "http:") {
 		transport.Protocols = new(http.Protocols)
 		transport.Protocols.SetUnencryptedHTTP2(true)
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// writeH2O surrounds h2o/tandem.yaml. h2o has no variables: the socket's path is
+// writeH2O surrounds h2o/tandem.yaml, or passes all on to another server. h2o has no variables: the socket's path is
 // changed in the copy.
 func writeH2O(s *Server, l layout) (args, check []string, err error) {
 	if err := s.install("h2o/tandem.yaml"); err != nil {
@@ -45,14 +45,17 @@ listen:
     key-file: %s
 `, l.tlsPort, l.cert, l.key)
 	}
+	tandem := fmt.Sprintf("!file %s/tandem.yaml", s.Dir)
+	if s.config.Upstream != "" {
+		tandem = fmt.Sprintf("{ proxy.reverse.url: %s/tandem }", s.config.Upstream)
+	}
 	fmt.Fprintf(&conf, `hosts:
   default:
     paths:
-      "/tandem": !file %[1]s/tandem.yaml
-      "/":
-        file.dir: %[1]s/www
-    %[2]s
-`, s.Dir, s.config.Extra)
+      "/tandem": %[1]s
+      "/": { file.dir: %[2]s/www }
+    %[3]s
+`, tandem, s.Dir, s.config.Extra)
 	file := filepath.Join(s.Dir, "h2o.yaml")
 	args = []string{"-c", file}
 	return args, append([]string{"-t"}, args...), s.write("h2o.yaml", conf.String())

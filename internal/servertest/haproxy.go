@@ -24,7 +24,6 @@ defaults
     timeout client  1h
     timeout server  1h
     timeout http-request 10s
-    option http-no-delay
     %[3]s
 
 frontend front

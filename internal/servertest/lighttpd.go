@@ -10,7 +10,8 @@ import (
 // lighttpdTLS is where Debian keeps the module.
 const lighttpdTLS = "/usr/lib/lighttpd/mod_openssl.so"
 
-// writeLighttpd surrounds lighttpd/tandem-*.conf. The paths are ours.
+// writeLighttpd surrounds lighttpd/tandem-*.conf (the paths are ours), or passes all
+// on to another server.
 func writeLighttpd(s *Server, l layout) (args, check []string, err error) {
 	if err := s.install("lighttpd/tandem-fastcgi.conf", "lighttpd/tandem-cgi.conf"); err != nil {
 		return nil, nil, err
@@ -35,6 +36,12 @@ var.tandem_config = "%[5]s"
 	}
 	if s.config.Binary != "" {
 		fmt.Fprintf(&conf, "include \"%s/tandem-cgi.conf\"\n", s.Dir)
+	}
+	if s.config.Upstream != "" {
+		host, port, _ := strings.Cut(strings.TrimPrefix(s.config.Upstream, "http://"), ":")
+		fmt.Fprintf(&conf, `server.modules += ( "mod_proxy" )
+$HTTP["url"] =~ "^/tandem" { proxy.server = ( "" => (( "host" => "%s", "port" => %s )) ) }
+`, host, port)
 	}
 	if s.config.TLS {
 		if _, err := os.Stat(lighttpdTLS); err != nil {

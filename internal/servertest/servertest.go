@@ -66,8 +66,8 @@ type Config struct {
 	// Socket is the path of the unix socket that /tandem goes to. Empty: no /tandem.
 	Socket string
 
-	// Upstream makes a reverse proxy of nginx, HAProxy or Caddy: /tandem goes to this
-	// server over HTTP, with the proxy's defaults. It is a URL without a path.
+	// Upstream makes a reverse proxy of a web server: /tandem goes to this server over
+	// HTTP, with the proxy's defaults. It is a URL without a path.
 	Upstream string
 
 	// Binary is started for /cgi-bin/tandem, and by mod_fcgid for /fcgid/tandem.
