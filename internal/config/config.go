@@ -38,7 +38,13 @@ type Config struct {
 	Limits  Limits
 	// Drain is how long a stopping process waits for its sessions.
 	Drain time.Duration
-	// Endpoints is ordered as in the file, and never empty after Load.
+	// StateDir is where processes find each other; empty: see package owner.
+	StateDir string
+	// Relay is the path of the unix socket that every request is passed on to; empty:
+	// requests are served here.
+	Relay string
+	// Endpoints is ordered as in the file. After Load it is empty if there is a Relay,
+	// and only then.
 	Endpoints []*Endpoint
 
 	file *decoder // knows which keys the file gave, and where; nil without a file
@@ -47,12 +53,18 @@ type Config struct {
 // Blame makes err an *Error at e's key: for what only the parts that Tandem is
 // made of can find, such as a command that is not there.
 func (c *Config) Blame(e *Endpoint, key string, err error) error {
-	out := &Error{File: c.File, Key: e.key(key), Err: err}
-	if c.file == nil {
-		return out
+	out := c.BlameTop(e.key(key), err)
+	if c.file != nil {
+		out.Line = c.file.lineOf(c.file.at(e, key))
 	}
-	if p, ok := c.file.given[c.file.at(e, key)]; ok {
-		out.Line = c.file.line(p)
+	return out
+}
+
+// BlameTop is Blame for a key with this full name.
+func (c *Config) BlameTop(key string, err error) *Error {
+	out := &Error{File: c.File, Key: key, Err: err}
+	if c.file != nil {
+		out.Line = c.file.lineOf(key)
 	}
 	return out
 }
@@ -79,6 +91,7 @@ type FastCGI struct {
 	Listener
 	MaxConnections int
 	Allowed        []netip.Addr // TCP peers; none: every peer that can connect
+	RelayUsers     []string     // names or numbers of users whose relays are believed
 }
 
 // Log is what is logged, and how.
@@ -121,7 +134,7 @@ type Endpoint struct {
 	Heartbeat   time.Duration
 	MaxLife     time.Duration // 0: no limit
 	MaxIdle     time.Duration // 0: no limit
-	Grace       time.Duration // 0: a session ends with its request
+	Grace       time.Duration // 0: a session ends with its request; in CGI always
 	Origins     []string
 }
 
@@ -148,5 +161,6 @@ func NewEndpoint(name string) *Endpoint {
 		MaxMessage:  1 << 20,
 		LinesBuffer: 16 << 20,
 		Heartbeat:   15 * time.Second,
+		Grace:       30 * time.Second,
 	}
 }

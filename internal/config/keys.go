@@ -21,6 +21,8 @@ const week = 7 * 24 * time.Hour
 func (c *Config) keys() []key {
 	return []key{
 		{"drain", duration{&c.Drain, 0, time.Hour}},
+		{"state_dir", text{&c.StateDir, nil}},
+		{"relay", socket{&c.Relay}},
 	}
 }
 
@@ -37,6 +39,7 @@ func (f *FastCGI) keys() []key {
 	return append(f.Listener.keys(),
 		key{"max_connections", count{&f.MaxConnections}},
 		key{"allowed", addrs{&f.Allowed}},
+		key{"relay_users", texts{&f.RelayUsers, nil}},
 	)
 }
 

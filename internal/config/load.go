@@ -170,6 +170,14 @@ func (d *decoder) line(p toml.Primitive) int {
 	return first
 }
 
+// lineOf is where the key with this full name stands, 0 if it isn't given.
+func (d *decoder) lineOf(name string) int {
+	if p, ok := d.given[name]; ok {
+		return d.line(p)
+	}
+	return 0
+}
+
 func (d *decoder) fail(name string, err error) {
 	d.apply(name, d.given[name], func(any) error { return err })
 }
@@ -346,7 +354,8 @@ func (d *decoder) at(e *Endpoint, name string) string {
 // check completes c, and checks what needs more than one key to be seen.
 func (d *decoder) check(c *Config) {
 	has := func(e *Endpoint, name string) bool { _, ok := d.given[e.key(name)]; return ok }
-	if len(c.Endpoints) == 0 && len(d.errs) == 0 {
+	d.relay(c)
+	if len(c.Endpoints) == 0 && len(d.errs) == 0 && c.Relay == "" {
 		d.errs = append(d.errs, &Error{File: d.file, Err: errors.New(`no endpoint: add [endpoint.NAME] with app = "echo", or with command = ["/path/to/program"]`)})
 	}
 	paths := map[string]*Endpoint{}
@@ -389,6 +398,28 @@ func (d *decoder) check(c *Config) {
 			if p, ok := strings.CutPrefix(a, "unix:"); ok && !strings.HasPrefix(p, "@") {
 				l.Listen[i] = "unix:" + d.path(p)
 			}
+		}
+	}
+	if c.StateDir != "" {
+		c.StateDir = d.path(c.StateDir)
+	}
+}
+
+// relay checks that a front is nothing else.
+func (d *decoder) relay(c *Config) {
+	if c.Relay == "" {
+		return
+	}
+	c.Relay = d.path(c.Relay)
+	switch {
+	case len(c.Endpoints) > 0:
+		d.fail("relay", errors.New("a front serves no endpoint itself: leave out either, and configure endpoints where the daemon is"))
+	case len(c.HTTP.Listen) > 0:
+		d.fail("relay", errors.New("only CGI and FastCGI are relayed: have the daemon itself serve HTTP"))
+	}
+	for _, a := range c.FastCGI.Listen {
+		if p, ok := strings.CutPrefix(a, "unix:"); ok && d.path(p) == c.Relay {
+			d.fail("relay", errors.New("this is the socket that [fastcgi] listens on: requests would go round in circles"))
 		}
 	}
 }

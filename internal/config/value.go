@@ -89,6 +89,29 @@ func (t text) set(v any) error {
 	return nil
 }
 
+// socket is the path of a unix socket, "unix:/path" in the file; empty: none.
+type socket struct{ p *string }
+
+func (s socket) show() string {
+	if *s.p == "" {
+		return `""`
+	}
+	return quote("unix:" + *s.p)
+}
+
+func (s socket) set(v any) error {
+	var address string
+	if err := (text{&address, nil}).set(v); err != nil {
+		return err
+	}
+	path, ok := strings.CutPrefix(address, "unix:")
+	if address != "" && (!ok || path == "" || path[0] == '@') {
+		return fmt.Errorf(`got %q, expected "unix:/path/to.sock"`, address)
+	}
+	*s.p = path
+	return nil
+}
+
 // oneOf is a string out of a set.
 type oneOf struct {
 	p    *string

@@ -26,6 +26,7 @@ var allowed = map[string]struct {
 	"tandem/internal/gateway":  {never: `^os/exec$|logrus|toml|kong`},
 	"tandem/internal/listen":   {never: `logrus|toml|kong`},
 	"tandem/internal/config":   {never: `logrus|kong`},
+	"tandem/internal/owner":    {own: []string{"tandem/fcgi", "tandem/cgi", "tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
 	"tandem/internal/endpoint": {own: []string{"tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
 }
 
