@@ -5,11 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"tandem/internal/config"
 	"tandem/internal/endpoint"
+	"tandem/internal/owner"
 	"tandem/internal/problem"
 	"tandem/program"
 	"tandem/session"
@@ -22,6 +25,7 @@ type apps struct {
 	log      *slog.Logger
 	sessions *session.Limits
 	children *program.Limiter
+	owner    *owner.Owner // this process, as others find it; opens nothing before it is needed
 }
 
 func newApps(c *config.Config, log *slog.Logger) *apps {
@@ -31,7 +35,22 @@ func newApps(c *config.Config, log *slog.Logger) *apps {
 		log:      log,
 		sessions: &session.Limits{Sessions: l.Sessions, PerUser: l.SessionsPerUser, PerAddr: l.SessionsPerAddress},
 		children: program.NewLimiter(l.Children, l.ChildrenPerUser),
+		owner:    &owner.Owner{Name: owner.NewName(), Dir: owner.Find(c.StateDir, os.Getenv), Log: log},
 	}
+}
+
+// owners are the processes that share one endpoint: a key that opened a session there
+// means nothing elsewhere.
+type owners struct {
+	*owner.Owner
+	endpoint string
+}
+
+func (o owners) Claim(key string) (name string, release func(), err error) {
+	if key != "" {
+		key = o.endpoint + " " + key
+	}
+	return o.Owner.Claim(key)
 }
 
 // handler makes the handler of e. Errors are the configuration's.
@@ -62,6 +81,7 @@ func (a *apps) handler(e *config.Endpoint) (*session.Handler, error) {
 	}
 	return session.NewHandler(app, &session.Options{
 		Log: log, Limits: a.sessions, Origins: e.Origins,
+		Owner: a.owner.Name, Owners: owners{a.owner, e.Name},
 		MaxMessage: e.MaxMessage, LinesBuffer: e.LinesBuffer,
 		Heartbeat: e.Heartbeat, MaxIdle: e.MaxIdle, MaxLife: e.MaxLife, Grace: e.Grace,
 	}), nil
@@ -84,32 +104,47 @@ func (a *apps) all() (http.Handler, []*session.Handler, error) {
 	return endpoint.New(endpoints, a.log), handlers, errors.Join(errs...)
 }
 
-// one is all for a single request: only the endpoint that it is for is made,
+// needed is all for few requests: an endpoint is made when the first one for it comes,
 // so that a CGI program starts no slower for the others, nor fails for them.
-// made gets the handler that was made.
-func (a *apps) one(made func(*session.Handler)) http.Handler {
+// handlers returns those that were made.
+func (a *apps) needed() (h http.Handler, handlers func() []*session.Handler) {
+	var mu sync.Mutex
+	var made []*session.Handler
 	var endpoints []endpoint.Endpoint
 	for _, e := range a.config.Endpoints {
+		get := sync.OnceValues(func() (*session.Handler, error) {
+			h, err := a.handler(e)
+			if err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				made = append(made, h)
+			}
+			return h, err
+		})
 		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: http.HandlerFunc(
 			func(w http.ResponseWriter, r *http.Request) {
-				h, err := a.handler(e)
+				h, err := get()
 				if err != nil {
 					a.log.Error("configuration", "error", err)
 					problem.Write(w, http.StatusInternalServerError, "The configuration of this endpoint is wrong. The web server's error log says what to change.")
 					return
 				}
-				made(h)
 				h.ServeHTTP(w, r)
 			})})
 	}
-	return endpoint.New(endpoints, a.log)
+	return endpoint.New(endpoints, a.log), func() []*session.Handler {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(made)
+	}
 }
 
-// shutdown ends the sessions of all handlers at once and waits until their
-// apps are done, or ctx is.
-func shutdown(ctx context.Context, handlers []*session.Handler) error {
-	errs := make([]error, len(handlers))
+// shutdown ends the sessions of all handlers at once and waits until their apps are
+// done and other processes' requests for them are answered, or ctx is done.
+func (a *apps) shutdown(ctx context.Context, handlers []*session.Handler) error {
+	errs := make([]error, len(handlers)+1)
 	var wg sync.WaitGroup
+	wg.Go(func() { errs[len(handlers)] = a.owner.Close(ctx) })
 	for i, h := range handlers {
 		wg.Go(func() { errs[i] = h.Shutdown(ctx) })
 	}

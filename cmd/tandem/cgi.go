@@ -11,7 +11,6 @@ import (
 	"tandem/cgi"
 	"tandem/internal/config"
 	"tandem/internal/problem"
-	"tandem/session"
 )
 
 // serveCGI serves the one request of a CGI process. It looks at no argument
@@ -44,14 +43,24 @@ func serveCGI() int {
 	// once the client has closed, which it often does at the response's last words.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 
-	var handlers []*session.Handler
-	err = cgi.Serve(newApps(c, log).one(func(h *session.Handler) { handlers = append(handlers, h) }), &cgi.Options{Log: log})
+	if c.Relay != "" {
+		if err := cgi.Serve(front(c, log), &cgi.Options{Log: log}); err != nil { // logged
+			return 1
+		}
+		return 0
+	}
+	a := newApps(c, log)
+	h, handlers := a.needed()
+	// The session of a split outlives no request, but other processes' requests find it
+	// here meanwhile.
+	a.owner.Handler = h
+	err = cgi.Serve(h, &cgi.Options{Log: log})
 
 	// The web server takes the exit for the end of the response: what the
 	// session has started goes first.
 	ctx, cancel := context.WithTimeout(context.Background(), c.Drain)
 	defer cancel()
-	if late := shutdown(ctx, handlers); late != nil {
+	if late := a.shutdown(ctx, handlers()); late != nil {
 		log.Warn("ended before the session's app did: drain was too short for it", "drain", c.Drain)
 	}
 	if err != nil { // logged

@@ -36,6 +36,9 @@ func (cmd *checkCmd) Run() error {
 	if _, _, err := newApps(c, slog.New(slog.DiscardHandler)).all(); err != nil {
 		return exitWith(exitConfig, err)
 	}
+	if _, err := relayUsers(c); err != nil {
+		return exitWith(exitConfig, err)
+	}
 	_, err = fmt.Printf("%s: ok (%s)\n", c.File, c.Source)
 	return exitWith(exitIO, err)
 }

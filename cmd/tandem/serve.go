@@ -20,7 +20,7 @@ import (
 	"tandem/fcgi"
 	"tandem/internal/config"
 	"tandem/internal/listen"
-	"tandem/session"
+	"tandem/internal/owner"
 )
 
 type serveCmd struct {
@@ -74,22 +74,50 @@ func (cmd *serveCmd) Run() error {
 		return err
 	}
 	log := newLogFor(c)
-	handler, sessions, err := newApps(c, log).all()
-	if err != nil {
+	s := &server{config: c, log: log}
+	if s.relays, err = relayUsers(c); err != nil {
 		return exitWith(exitConfig, err)
 	}
-	s := &server{config: c, log: log, sessions: sessions}
+	var handler http.Handler
+	if c.Relay != "" {
+		handler = front(c, log)
+		s.end = func(context.Context) error { return nil }
+	} else if handler, err = s.apps(); err != nil {
+		return exitWith(exitConfig, err)
+	}
 	if err := s.listen(); err != nil {
 		return exitWith(exitListen, err)
 	}
 	return s.serve(handler)
 }
 
+// apps makes the handler of the endpoints, and what ends their sessions.
+func (s *server) apps() (http.Handler, error) {
+	a := newApps(s.config, s.log)
+	handler, sessions, err := a.all()
+	if err != nil {
+		return nil, err
+	}
+	a.owner.Handler = handler
+	if a.owner.Dir.Source == owner.Key {
+		var unusable *owner.DirError
+		if err := a.owner.Dir.Open(); errors.As(err, &unusable) {
+			return nil, s.config.BlameTop(owner.Key, fmt.Errorf("%s: %w", unusable.Dir.Path, unusable.Err))
+		}
+	} else {
+		// What a process manager has started is one of several, all else serves alone.
+		a.owner.Optional = !listen.IsStdin()
+	}
+	s.end = func(ctx context.Context) error { return a.shutdown(ctx, sessions) }
+	return handler, nil
+}
+
 // server is the serving process.
 type server struct {
-	config   *config.Config
-	log      *slog.Logger
-	sessions []*session.Handler
+	config *config.Config
+	log    *slog.Logger
+	relays []uint32                    // users whose relays are believed
+	end    func(context.Context) error // ends all sessions
 
 	http, fastcgi []net.Listener
 	allowed       bool // FCGI_WEB_SERVER_ADDRS counts
@@ -137,6 +165,9 @@ func (s *server) listen() (err error) {
 	if err := open(&s.fastcgi, "fastcgi", s.config.FastCGI.Listener); err != nil {
 		return err
 	}
+	if len(s.http) > 0 && s.config.Relay != "" {
+		return s.config.BlameTop("relay", errors.New("only CGI and FastCGI are relayed: have the daemon itself serve HTTP"))
+	}
 	if len(s.http)+len(s.fastcgi) == 0 {
 		return errors.New(`nowhere to listen: add http = "127.0.0.1:8080", or [fastcgi] listen = "unix:/path", or use --http or --fastcgi`)
 	}
@@ -157,7 +188,7 @@ func (s *server) serve(handler http.Handler) error {
 	// programs would inherit that.)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
-	fs := &fcgi.Server{Handler: handler, Log: s.log, MaxConns: s.config.FastCGI.MaxConnections, Allowed: s.config.FastCGI.Allowed}
+	fs := &fcgi.Server{Handler: handler, Log: s.log, MaxConns: s.config.FastCGI.MaxConnections, Allowed: s.config.FastCGI.Allowed, Relays: s.relays}
 	if list := os.Getenv("FCGI_WEB_SERVER_ADDRS"); s.allowed && list != "" {
 		allowed, err := fcgi.ParseAllowed(list)
 		if err != nil {
@@ -220,7 +251,7 @@ func (s *server) drain(hs *http.Server, fs *fcgi.Server, signals <-chan os.Signa
 	done := make(chan error, 3)
 	go func() { done <- fs.Shutdown(ctx) }()
 	go func() { done <- hs.Shutdown(ctx) }()
-	go func() { done <- shutdown(ctx, s.sessions) }()
+	go func() { done <- s.end(ctx) }()
 	var late error
 	for left := cap(done); left > 0; {
 		select {

@@ -13,6 +13,7 @@ import (
 )
 
 const full = `#!/usr/bin/tandem
+state_dir = "state"
 http = ["127.0.0.1:8080", "unix:http.sock"]
 drain = "3m"
 
@@ -23,6 +24,7 @@ group = "www-data"
 public = true
 max_connections = 20
 allowed = ["127.0.0.1", "::1"]
+relay_users = ["www-data", "33"]
 
 [log]
 level = "debug"
@@ -50,7 +52,7 @@ lines_buffer = 5000000
 heartbeat = "1s"
 max_life = "24h"
 max_idle = "5m"
-grace = "30s"
+grace = "45s"
 origins = ["https://example.org", "http://Localhost:8080"]
 
 [endpoint.echo]
@@ -69,7 +71,7 @@ func TestParseFull(t *testing.T) {
 		Command: []string{"/etc/x/bin/chat", "-v", "tab\there"}, Dir: "/srv",
 		Env: map[string]string{"K": "V", "B": `a\b"c`}, PassEnv: []string{"LANG"},
 		Framing: "netstring", Stderr: "both", StdinGrace: 100 * time.Millisecond, TermGrace: 90 * time.Second,
-		MaxMessage: 2 << 20, LinesBuffer: 5000000, Heartbeat: time.Second, MaxLife: 24 * time.Hour, MaxIdle: 5 * time.Minute, Grace: 30 * time.Second,
+		MaxMessage: 2 << 20, LinesBuffer: 5000000, Heartbeat: time.Second, MaxLife: 24 * time.Hour, MaxIdle: 5 * time.Minute, Grace: 45 * time.Second,
 		Origins: []string{"https://example.org", "http://localhost:8080"},
 	}
 	if !reflect.DeepEqual(chat, want) {
@@ -77,6 +79,12 @@ func TestParseFull(t *testing.T) {
 	}
 	if echo.App != AppEcho || echo.LinesBuffer != 32<<20 {
 		t.Errorf("echo: %+v; expected lines_buffer to follow max_message", echo)
+	}
+	if echo.Grace != 30*time.Second {
+		t.Errorf("grace by default: %v", echo.Grace)
+	}
+	if c.StateDir != "/etc/x/state" || !slices.Equal(c.FastCGI.RelayUsers, []string{"www-data", "33"}) {
+		t.Errorf("state_dir %q, relay_users %q", c.StateDir, c.FastCGI.RelayUsers)
 	}
 	if got := c.HTTP.Listen; !slices.Equal(got, []string{"127.0.0.1:8080", "unix:/etc/x/http.sock"}) {
 		t.Errorf("http: %q", got)
@@ -94,6 +102,7 @@ func TestShowRoundTrip(t *testing.T) {
 	for name, data := range map[string]string{
 		"full":      full,
 		"top level": "command = [\"/bin/cat\"]\nheartbeat = '2s'\n",
+		"front":     "relay = 'unix:tandem.sock'\n",
 		"least":     "[endpoint.a]\napp = 'echo'\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,6 +149,20 @@ func TestShowMarksDefaults(t *testing.T) {
 	}
 }
 
+// A front needs nothing but the daemon's socket.
+func TestParseRelay(t *testing.T) {
+	c, err := Parse("/etc/x/tandem.toml", "relay = 'unix:run/tandem.sock'\n[fastcgi]\nlisten = 'unix:front.sock'\n")
+	if err != nil || c.Relay != "/etc/x/run/tandem.sock" || len(c.Endpoints) != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if err := c.BlameTop("relay", errors.New("x")); err.Error() != "/etc/x/tandem.toml:1: relay: x" {
+		t.Errorf("blamed: %v", err)
+	}
+	if err := c.BlameTop("drain", errors.New("x")); err.Error() != "/etc/x/tandem.toml: drain: x" {
+		t.Errorf("blamed: %v", err)
+	}
+}
+
 // Every error names file, line and key, and what would be valid.
 func TestParseErrors(t *testing.T) {
 	const echo = "[endpoint.a]\napp = 'echo'\n"
@@ -147,6 +170,16 @@ func TestParseErrors(t *testing.T) {
 		name, data string
 		want       []string // one for each error: its beginning, "…", and what else it says
 	}{
+		{"relay to TCP", "\nrelay = '127.0.0.1:9000'\n", []string{`t.toml:2: relay: got "127.0.0.1:9000", expected "unix:/path/to.sock"`}},
+		{"relay to an abstract socket", "relay = 'unix:@x'\n", []string{`t.toml:1: relay: got "unix:@x"`}},
+		{"relay of no kind", "relay = true\n", []string{`t.toml:1: relay: expected a string, got true`}},
+		{"no relay", "relay = ''\n", []string{`t.toml: no endpoint`}},
+		{"relay and endpoints", echo + "[endpoint.b]\napp='echo'\nrelay='unix:/x'\n", []string{`t.toml:5: endpoint.b.relay: …top of the file`}},
+		{"relay beside endpoints", "relay = 'unix:/x'\n" + echo, []string{`t.toml:1: relay: a front serves no endpoint itself`}},
+		{"relay beside an endpoint", "app = 'echo'\nrelay = 'unix:/x'\n", []string{`t.toml:2: relay: a front serves no endpoint itself`}},
+		{"relay of HTTP", "relay = 'unix:/x'\nhttp = ':80'\n", []string{`t.toml:1: relay: only CGI and FastCGI`}},
+		{"relay to itself", "relay = 'unix:/x/s'\n[fastcgi]\nlisten = 'unix:/x/s'\n", []string{`t.toml:1: relay: …round in circles`}},
+		{"state_dir", "state_dir = 3\n" + echo, []string{`t.toml:1: state_dir: expected a string`}},
 		{"syntax", "\n\nhttp = \n", []string{"t.toml:3: http: …expected value"}},
 		{"duplicate key", "drain='1s'\ndrain='2s'\n" + echo, []string{"t.toml:2: drain: …already been defined"}},
 		{"unknown key", "\ndrian = '1s'\n" + echo, []string{`t.toml:2: drian: unknown key; did you mean "drain"?`}},

@@ -52,7 +52,7 @@ const maxPath = 107
 func (d Dir) file(name string) string    { return filepath.Join(d.Path, name) }
 func (d Dir) socket(owner string) string { return d.file(owner + ".sock") }
 
-// Open makes the folder, if it isn't there, and checks it.
+// Open makes the folder, if it isn't there, and checks it. Errors are *DirError.
 func (d Dir) Open() error {
 	if n, most := len(d.Path), maxPath-nameLen-1; n > most {
 		return d.errorf("its path has %d bytes, and leaves no room for a unix socket's name: expected %d at most", n, most)
@@ -87,8 +87,17 @@ func (d Dir) check() error {
 	return nil
 }
 
+// DirError is a state dir that can't be used.
+type DirError struct {
+	Dir Dir
+	Err error
+}
+
+func (e *DirError) Error() string { return e.Dir.Source + ": " + e.Dir.Path + ": " + e.Err.Error() }
+func (e *DirError) Unwrap() error { return e.Err }
+
 func (d Dir) errorf(format string, args ...any) error {
-	return fmt.Errorf("%s: %s: "+format, append([]any{d.Source, d.Path}, args...)...)
+	return &DirError{d, fmt.Errorf(format, args...)}
 }
 
 func pathless(err error) error {

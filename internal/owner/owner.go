@@ -27,7 +27,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,8 +60,16 @@ type Owner struct {
 	alone  bool // that was logged
 }
 
-// names are those of owners. What a request claims to be a name is part of a path.
-var names = regexp.MustCompile(`^[a-z0-9]{16}$`)
+// isName tells whether s may be an owner's name: it comes from requests, and becomes
+// part of a path. (Not a regexp: every CGI process would compile it.)
+func isName(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return len(s) == 16
+}
 
 // NewName is a name that no other process has: 80 random bits.
 func NewName() string {
@@ -113,7 +120,7 @@ func (o *Owner) goOnAlone(err error) {
 // Forward returns what relays requests to the process that is called owner, nil if there
 // is none. A process that dies meanwhile is 410 before it answered, as its sessions are gone.
 func (o *Owner) Forward(owner string) http.Handler {
-	if !names.MatchString(owner) || owner == o.Name {
+	if !isName(owner) || owner == o.Name {
 		return nil
 	}
 	socket := o.Dir.socket(owner)
@@ -248,7 +255,7 @@ func (o *Owner) alive(owner string) bool {
 	switch {
 	case owner == o.Name:
 		return true
-	case !names.MatchString(owner):
+	case !isName(owner):
 		return false
 	}
 	nc, err := net.DialTimeout("unix", o.Dir.socket(owner), time.Second)

@@ -29,13 +29,13 @@ func (o *Owner) sweep() {
 	for _, e := range entries {
 		name := e.Name()
 		path := o.Dir.file(name)
-		if owner, ok := strings.CutSuffix(name, ".sock"); ok && names.MatchString(owner) {
+		if owner, ok := strings.CutSuffix(name, ".sock"); ok && isName(owner) {
 			if !o.alive(owner) {
 				_ = os.Remove(path)
 			}
 			continue
 		}
-		if owner, ok := strings.CutPrefix(name, "."); ok && names.MatchString(owner) {
+		if owner, ok := strings.CutPrefix(name, "."); ok && isName(owner) {
 			if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > unborn {
 				_ = os.Remove(path)
 			}
