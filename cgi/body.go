@@ -46,6 +46,29 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// drain takes in what is left of a short body of known length. Where stdin and stdout
+// are one socket (Apache's mod_cgid), an exit with bytes unread would reset it, and
+// Apache would drop the response.
+func (b *body) drain() {
+	if b.left <= 0 || b.left > maxDrain {
+		return
+	}
+	_ = b.setDeadline(time.Now().Add(drainTime))
+	for left := b.left; left > 0; {
+		n, err := b.in.Read(make([]byte, min(left, 4<<10)))
+		left -= int64(n)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Bounds of drain.
+const (
+	maxDrain  = 64 << 10
+	drainTime = 100 * time.Millisecond
+)
+
 // Close makes further reads fail; stdin stays open.
 func (b *body) Close() error {
 	b.closed.Store(true)

@@ -50,7 +50,8 @@ type Options struct {
 func IsCGI() bool { return os.Getenv("GATEWAY_INTERFACE") != "" }
 
 // Serve answers the request of this CGI process with h and returns as soon as h
-// has and what it wrote is out; what is left of the body stays unread. The error is nil
+// has and what it wrote is out; what is left of the body stays unread, but for a few bytes
+// (see drain). The error is nil
 // whatever h did; it says that there is no request in the environment (which was
 // answered with status 400 and logged) or that stdin or stdout can't be used.
 func Serve(h http.Handler, o *Options) error {
@@ -107,6 +108,9 @@ func serve(ctx context.Context, cancel context.CancelCauseFunc, h http.Handler, 
 		timeout = lostTimeout
 	}
 	_ = w.finish(timeout)
+	if ctx.Err() == nil {
+		b.drain()
+	}
 	return nil
 }
 

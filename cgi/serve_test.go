@@ -2,6 +2,7 @@ package cgi
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 var post = []string{"REQUEST_METHOD=POST", "SERVER_PROTOCOL=HTTP/1.1", "REQUEST_URI=/app?q=1", "HTTP_HOST=example.org"}
@@ -235,5 +238,34 @@ func TestFiles(t *testing.T) {
 	got, err := os.ReadFile(out.Name())
 	if err != nil || !strings.HasSuffix(string(got), "\r\n\r\necho:from a file\nend:EOF\n") {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// Apache's mod_cgid has one socket for stdin and stdout: what is unread when the
+// process exits must not reset it.
+func TestUnreadBodyOnOneSocket(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	defer ours.Close()
+	body := strings.Repeat("x", 10000)
+	if _, err := io.WriteString(ours, body); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = with("TANDEM_CGI_TEST=status", "GATEWAY_INTERFACE=CGI/1.1", atOnce, fmt.Sprint("CONTENT_LENGTH=", len(body)))
+	cmd.Stdin, cmd.Stdout = theirs, theirs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	out, err := io.ReadAll(ours)
+	if !strings.HasPrefix(string(out), "Status: 418") || err != nil {
+		t.Errorf("got %q, %v", out, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }

@@ -42,6 +42,8 @@ func serveCGI() int {
 	// process after it either, while it stops the session's program: lighttpd sends SIGTERM
 	// once the client has closed, which it often does at the response's last words.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	signalled, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer stop()
 
 	if c.Relay != "" {
 		if err := cgi.Serve(front(c, log), &cgi.Options{Log: log}); err != nil { // logged
@@ -51,10 +53,12 @@ func serveCGI() int {
 	}
 	a := newApps(c, log)
 	h, handlers := a.needed()
-	// The session of a split outlives no request, but other processes' requests find it
-	// here meanwhile.
-	a.owner.Handler = h
+	a.owner.Handler = h // of what other processes relay here, while the session lives
 	err = cgi.Serve(h, &cgi.Options{Log: log})
+
+	// A client that has opened its session once more has it in a request that another
+	// process relays. To the web server this one goes on meanwhile.
+	a.owner.Idle(signalled)
 
 	// The web server takes the exit for the end of the response: what the
 	// session has started goes first.

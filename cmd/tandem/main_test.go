@@ -17,12 +17,22 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"tandem/internal/servertest"
 )
 
 // TestMain makes this test binary the command tandem, which scripts and tests
 // find in PATH.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"tandem": main})
+	testscript.Main(tests{m}, map[string]func(){"tandem": main})
+}
+
+// tests removes, after all, what servertest has built.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	defer servertest.Cleanup()
+	return m.M.Run()
 }
 
 // raceExit has processes under the race detector end at once; by default each

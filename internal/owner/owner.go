@@ -57,7 +57,9 @@ type Owner struct {
 	served chan struct{} // closed when Serve has returned
 	claims map[string]struct{}
 	closed bool
-	alone  bool // that was logged
+	alone  bool          // that was logged
+	open   int           // relayed requests
+	idle   chan struct{} // closed when open is 0; nil: nobody waits
 }
 
 // isName tells whether s may be an owner's name: it comes from requests, and becomes
@@ -150,6 +152,41 @@ func dead(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
 }
 
+// serve counts the requests for Idle.
+func (o *Owner) serve(w http.ResponseWriter, r *http.Request) {
+	o.mu.Lock()
+	o.open++
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.open--
+		if o.open == 0 && o.idle != nil {
+			close(o.idle)
+			o.idle = nil
+		}
+	}()
+	o.Handler.ServeHTTP(w, r)
+}
+
+// Idle waits until no request is open that another process relayed here, or ctx is done.
+func (o *Owner) Idle(ctx context.Context) {
+	o.mu.Lock()
+	if o.open == 0 {
+		o.mu.Unlock()
+		return
+	}
+	if o.idle == nil {
+		o.idle = make(chan struct{})
+	}
+	idle := o.idle
+	o.mu.Unlock()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+}
+
 // Close has other processes find this one no more, waits until the requests that they
 // relayed are answered, or ctx is done, and drops those that are not.
 func (o *Owner) Close(ctx context.Context) error {
@@ -202,7 +239,7 @@ func (o *Owner) listen() error {
 	}
 	o.sweep()
 	own := &listener{UnixListener: l, path: path, ours: ours, log: o.log()}
-	server := &fcgi.Server{Handler: o.Handler, Log: o.Log, Relays: []uint32{uint32(os.Geteuid())}, MaxParams: maxParams}
+	server := &fcgi.Server{Handler: http.HandlerFunc(o.serve), Log: o.Log, Relays: []uint32{uint32(os.Geteuid())}, MaxParams: maxParams}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -288,6 +288,36 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// Idle waits for the requests that are here, not for those that might come.
+func TestIdle(t *testing.T) {
+	dir := stateDir(t)
+	a, b := newOwner(t, dir, echo), newOwner(t, dir, echo)
+	a.Idle(t.Context())
+	claim(t, a, "")
+	a.Idle(t.Context())
+	resp, w := post(t, b.Forward(a.Name))
+	say(t, resp, w, "one")
+	ctx, cancel := context.WithCancel(t.Context())
+	gaveUp := make(chan struct{})
+	go func() { a.Idle(ctx); close(gaveUp) }()
+	idle := make(chan struct{})
+	go func() { a.Idle(t.Context()); close(idle) }()
+	cancel()
+	<-gaveUp
+	say(t, resp, w, "two")
+	select {
+	case <-idle:
+		t.Error("idle while a request is open")
+	default:
+	}
+	w.Close()
+	select {
+	case <-idle:
+	case <-time.After(patience):
+		t.Error("not idle after the last request")
+	}
+}
+
 // Who isn't this user isn't served.
 func TestStranger(t *testing.T) {
 	path := stateDir(t)
