@@ -50,6 +50,18 @@ type entrance struct {
 	tls      *tls.Config
 	proxy    func(*http.Request) (*url.URL, error) // a forward proxy
 	graceful bool                                  // a session outlives its opening request
+	cuts     bool                                  // may end the response to a POST too soon
+}
+
+// openSplit opens a session with this first batch.
+func (e *entrance) openSplit(t *testing.T, endpoint, body string) (*hand, *half) {
+	t.Helper()
+	h := e.hand(t, endpoint, "split")
+	f, _ := h.receive("POST", body)
+	if e.cuts {
+		f.resume = h
+	}
+	return h, f
 }
 
 func (e *entrance) hand(t *testing.T, endpoint, transport string) *hand {
@@ -108,7 +120,10 @@ func inBetween(t *testing.T, td *servertest.Tandem) (all []entrance) {
 	t.Helper()
 	for _, kind := range []servertest.Kind{servertest.Nginx, servertest.Apache, servertest.HAProxy, servertest.Caddy, servertest.H2O} {
 		s := servertest.Start(t, kind, servertest.Config{Upstream: td.HTTP})
-		all = append(all, entrance{name: string(kind) + "-proxy", base: s.FastCGI(), graceful: true})
+		all = append(all, entrance{name: string(kind) + "-proxy", base: s.FastCGI(), graceful: true,
+			// Caddy 2.6 stops reading from Tandem when the response begins before it has seen
+			// that the request is whole, and shows its client a complete response.
+			cuts: kind == servertest.Caddy})
 	}
 	for _, kind := range []servertest.Kind{servertest.Squid, servertest.Privoxy, servertest.Tinyproxy} {
 		s := servertest.Start(t, kind, servertest.Config{})
@@ -136,8 +151,7 @@ func TestSplitByHand(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
 			t.Run("messages", func(t *testing.T) {
-				h := e.hand(t, "/cat", "split")
-				f, _ := h.receive("POST", openLine+messageLine(1, "1")+messageLine(2, "2"))
+				h, f := e.openSplit(t, "/cat", openLine+messageLine(1, "1")+messageLine(2, "2"))
 				f.message(1, "1")
 				f.message(2, "2")
 				const n, batch = 1000, 32
@@ -160,8 +174,7 @@ func TestSplitByHand(t *testing.T) {
 				f.end()
 			})
 			t.Run("round trip", func(t *testing.T) {
-				h := e.hand(t, "", "split")
-				f, _ := h.receive("POST", openLine)
+				h, f := e.openSplit(t, "", openLine)
 				var times []time.Duration
 				for seq := uint64(1); seq <= 50; seq++ {
 					start := time.Now()
@@ -180,8 +193,7 @@ func TestSplitByHand(t *testing.T) {
 				}
 			})
 			t.Run("exit status", func(t *testing.T) {
-				h := e.hand(t, "/status", "split")
-				f, _ := h.receive("POST", openLine)
+				h, f := e.openSplit(t, "/status", openLine)
 				h.sent(messageLine(1, "done"))
 				f.message(1, "done")
 				if c := f.next("close"); c.Code != 4000 || !strings.Contains(c.Reason, "exit status 3") {

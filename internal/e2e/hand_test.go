@@ -106,6 +106,8 @@ type half struct {
 	cancel context.CancelFunc
 	body   io.Closer
 	lines  *bufio.Reader
+	got    uint64 // the seq of the last message
+	resume *hand  // asks for the rest, once, of a response that ends too soon; may be nil
 }
 
 // receive sends a request whose answer must be a receive half, and reads its open
@@ -144,6 +146,12 @@ func (f *half) next(types ...string) line {
 	defer stop.Stop()
 	for {
 		text, err := f.lines.ReadBytes('\n')
+		if err == io.EOF && f.resume != nil {
+			f.t.Log("the response ended too soon")
+			rest, _ := f.resume.receive("GET", "", fmt.Sprint("Tandem-After: ", f.got))
+			f.cancel, f.body, f.lines, f.resume = rest.cancel, rest.body, rest.lines, nil
+			continue
+		}
 		if err != nil {
 			f.t.Fatalf("expected %v, got %q and %v", types, text, err)
 		}
@@ -154,6 +162,7 @@ func (f *half) next(types ...string) line {
 		if err := json.Unmarshal(text, &l); err != nil {
 			f.t.Fatalf("%q: %v", text, err)
 		}
+		f.got = max(f.got, l.Seq)
 		for _, want := range types {
 			if l.Type == want {
 				return l

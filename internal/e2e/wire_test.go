@@ -103,7 +103,7 @@ func TestWireRules(t *testing.T) {
 		go func() {
 			req, _ := http.NewRequestWithContext(t.Context(), "POST", h.url, body)
 			req.Header.Set("Tandem-Session", h.session)
-			req.Header.Set("Tandem-Attempt", "1")
+			req.Header.Set("Tandem-Attempt", "2")
 			req.Header.Set("Tandem-Transport", "split")
 			req.Header.Set("Content-Type", "application/x-ndjson")
 			resp, err := h.http.Do(req)
@@ -117,7 +117,7 @@ func TestWireRules(t *testing.T) {
 		}()
 		io.WriteString(w, messageLine(1, "streamed"))
 		f.message(1, "streamed")
-		h.attempt = 1
+		h.attempt = 2
 		h.sent(messageLine(2, "batch"))
 		f.message(2, "batch")
 		if got := <-answer; !strings.HasPrefix(got, "409 {\"type\":\"ack\"") {
