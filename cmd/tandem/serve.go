@@ -88,6 +88,10 @@ func (cmd *serveCmd) Run() error {
 	if err := s.listen(); err != nil {
 		return exitWith(exitListen, err)
 	}
+	if len(s.http) > 0 && c.Relay != "" {
+		s.closeAll()
+		return exitWith(exitConfig, c.BlameTop("relay", errors.New("only CGI and FastCGI are relayed: have the daemon itself serve HTTP")))
+	}
 	return s.serve(handler)
 }
 
@@ -164,9 +168,6 @@ func (s *server) listen() (err error) {
 	}
 	if err := open(&s.fastcgi, "fastcgi", s.config.FastCGI.Listener); err != nil {
 		return err
-	}
-	if len(s.http) > 0 && s.config.Relay != "" {
-		return s.config.BlameTop("relay", errors.New("only CGI and FastCGI are relayed: have the daemon itself serve HTTP"))
 	}
 	if len(s.http)+len(s.fastcgi) == 0 {
 		return errors.New(`nowhere to listen: add http = "127.0.0.1:8080", or [fastcgi] listen = "unix:/path", or use --http or --fastcgi`)

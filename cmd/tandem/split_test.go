@@ -166,7 +166,13 @@ func (c *splitter) end() {
 	if status := c.post(fmt.Sprintf(`{"type":"end","seq":%d}`+"\n", c.sent)); status != http.StatusOK {
 		c.t.Fatalf("end: status %d", status)
 	}
-	if f := c.frame(); f.Type != "close" || f.Code != 1000 && f.Code != 4000 {
+	c.closed(1000)
+}
+
+// closed wants the session's end, and that of the response.
+func (c *splitter) closed(code int) {
+	c.t.Helper()
+	if f := c.frame(); f.Type != "close" || f.Code != code {
 		c.t.Fatalf("frame %+v, expected a close", f)
 	}
 	for c.down.Scan() {
@@ -287,6 +293,15 @@ func TestSplitCGI(t *testing.T) {
 				if status := c.post("\n"); status != http.StatusGone {
 					t.Errorf("after the end: status %d", status)
 				}
+			})
+			t.Run("closed by the client", func(t *testing.T) {
+				c, program := openSplit(t, srv.CGI(), "Tandem-Open", newKey())
+				c.talk("one")
+				if status := c.post(`{"type":"close","seq":1,"code":1000}` + "\n"); status != http.StatusOK {
+					t.Errorf("status %d", status)
+				}
+				c.closed(1000)
+				over(program)
 			})
 			t.Run("opened twice", func(t *testing.T) {
 				key := newKey()

@@ -177,7 +177,7 @@ func settle(ok func() bool) bool {
 // nginx, and 200 over plain HTTP, in two waves, leave one log line each and else
 // nothing.
 func TestDropsLeaveNothing(t *testing.T) {
-	td := servertest.StartTandem(t, endEndpoints+"[endpoint.echo]\npath = \"/tandem\"\napp = \"echo\"\n")
+	td := servertest.StartTandem(t, endEndpoints+"[endpoint.echo]\npath = \"/tandem\"\napp = \"echo\"\ngrace = \"0s\"\n")
 	nginx := servertest.Start(t, servertest.Nginx, servertest.Config{Socket: td.Socket})
 	d := door{route: route{name: "nginx", base: nginx.FastCGI()}, length: chunked}
 	front := door{route: route{name: "http", base: td.HTTP + "/tandem"}, length: chunked}
@@ -247,7 +247,7 @@ func TestDropsLeaveNothing(t *testing.T) {
 
 // TestDropsLeaveNoCGIProcess: 300 sessions through lighttpd's CGI.
 func TestDropsLeaveNoCGIProcess(t *testing.T) {
-	h := startHouse(t, endEndpoints+"[endpoint.echo]\npath = \"/tandem\"\napp = \"echo\"\n")
+	h := startHouse(t, endEndpoints+"[endpoint.echo]\npath = \"/tandem\"\napp = \"echo\"\ngrace = \"0s\"\n")
 	d := h.duplex()[4]
 	waves := []*wave{{door: d, sessions: 200}, {door: d, endpoint: "prompt", sessions: 100}}
 	start := time.Now()

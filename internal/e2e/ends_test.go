@@ -25,7 +25,7 @@ const (
 )
 
 var endEndpoints = strings.NewReplacer("GRACES",
-	fmt.Sprintf("stdin_grace = %q\nterm_grace = %q\nheartbeat = %q", stdinGrace, termGrace, serverHeartbeat),
+	fmt.Sprintf("grace = \"0s\"\nstdin_grace = %q\nterm_grace = %q\nheartbeat = %q", stdinGrace, termGrace, serverHeartbeat),
 	"HEARTBEAT", serverHeartbeat.String(),
 	"BACKGROUND", `sleep 1000 </dev/null >/dev/null 2>&1 & echo pids $$ $!`).Replace(`
 [endpoint.prompt]
@@ -52,6 +52,7 @@ GRACES
 path = "/tandem/default"
 command = ["/bin/sh", "-c", "trap '' TERM; BACKGROUND; wait"]
 heartbeat = "HEARTBEAT"
+grace = "0s"
 `)
 
 // graces are what a program may take to end when its session has, beyond the time
