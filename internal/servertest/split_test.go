@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Facts about requests whose body is finite: what transports split and poll need.
@@ -127,5 +128,23 @@ func TestShortBodyIsSpooled(t *testing.T) {
 				client.finished()
 			})
 		}
+	}
+}
+
+// Decides that mod_fcgid is the last choice for split: a request that finds all of a
+// program's processes busy waits for a second before another one is started.
+func TestFcgidWaitsWhereAllAreBusy(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, Apache, Config{Global: "FcgidSpawnScoreUpLimit 500"})
+	const wait = 900 * time.Millisecond
+	for i := range 2 {
+		start := time.Now()
+		client := s.open(t, s.Fcgid(), exchange{method: "GET"})
+		app := s.next(t)
+		if took := time.Since(start); took > wait != (i > 0) {
+			t.Errorf("with %d busy processes the program was called after %v", i, took)
+		}
+		app.write("1")
+		client.receive("1")
 	}
 }
