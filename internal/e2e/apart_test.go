@@ -92,18 +92,19 @@ func nothingResident(t *testing.T) []entrance {
 	if err := os.Chmod(dir, 0o777); err != nil { // Apache's processes may be another user's
 		t.Fatal(err)
 	}
-	start := func(kind servertest.Kind, name, at string, prefork bool) *servertest.Server {
+	start := func(kind servertest.Kind, name, at string, c servertest.Config) *servertest.Server {
 		file := filepath.Join(dir, name+".toml")
 		toml := fmt.Sprintf("state_dir = %q\n", filepath.Join(dir, name)) + strings.ReplaceAll(apartEndpoints, `path = "/tandem`, `path = "`+at+"/tandem")
 		if err := os.WriteFile(file, []byte(toml), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return servertest.Start(t, kind, servertest.Config{Binary: servertest.Binary(t), TandemConfig: file, TLS: true, Prefork: prefork})
+		c.Binary, c.TandemConfig, c.TLS = servertest.Binary(t), file, true
+		return servertest.Start(t, kind, c)
 	}
-	cgid := start(servertest.Apache, "cgid", "/cgi-bin", false)
-	cgi := start(servertest.Apache, "cgi", "/cgi-bin", true)
-	fcgid := start(servertest.Apache, "fcgid", "/fcgid", false)
-	lighttpd := start(servertest.Lighttpd, "lighttpd", "/cgi-bin", false)
+	cgid := start(servertest.Apache, "cgid", "/cgi-bin", servertest.Config{})
+	cgi := start(servertest.Apache, "cgi", "/cgi-bin", servertest.Config{Prefork: true})
+	fcgid := start(servertest.Apache, "fcgid", "/fcgid", servertest.Config{})
+	lighttpd := start(servertest.Lighttpd, "lighttpd", "/cgi-bin", servertest.Config{})
 	return []entrance{
 		{name: "apache-cgid", base: cgid.CGI()},
 		{name: "apache-cgid-h2", base: cgid.TLSURL + "/cgi-bin/tandem", tls: cgid.TLSConfig()},
@@ -115,11 +116,16 @@ func nothingResident(t *testing.T) []entrance {
 	}
 }
 
-// inBetween are entrances behind a proxy with its defaults, in front of tandem serve.
+// inBetween are entrances behind a proxy, with its defaults but for one line, in front
+// of tandem serve.
 func inBetween(t *testing.T, td *servertest.Tandem) (all []entrance) {
 	t.Helper()
 	for _, kind := range []servertest.Kind{servertest.Nginx, servertest.Apache, servertest.HAProxy, servertest.Caddy, servertest.H2O} {
-		s := servertest.Start(t, kind, servertest.Config{Upstream: td.HTTP})
+		c := servertest.Config{Upstream: td.HTTP}
+		if kind == servertest.HAProxy {
+			c.Extra = "option http-no-delay" // else 208 ms for each message
+		}
+		s := servertest.Start(t, kind, c)
 		all = append(all, entrance{name: string(kind) + "-proxy", base: s.FastCGI(), graceful: true,
 			// Caddy 2.6 stops reading from Tandem when the response begins before it has seen
 			// that the request is whole, and shows its client a complete response.
