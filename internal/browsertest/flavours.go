@@ -48,6 +48,7 @@ user_pref("toolkit.telemetry.enabled", false);
 user_pref("browser.safebrowsing.downloads.remote.enabled", false);
 user_pref("browser.shell.checkDefaultBrowser", false);
 user_pref("app.update.enabled", false);
+user_pref("dom.max_script_run_time", 0);
 `
 			os.WriteFile(filepath.Join(profile, "user.js"), []byte(prefs), 0o644)
 			return []string{"--headless", "--no-remote", "--profile", profile, "--remote-debugging-port=0", "about:blank"}
