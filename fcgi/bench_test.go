@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// BenchmarkPingPong sends a line each way through one open request, here and with
-// net/http/fcgi alone.
+// BenchmarkPingPong sends a line each way through one open request: here, through a
+// relay before that, and with net/http/fcgi alone.
 func BenchmarkPingPong(b *testing.B) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		buf := make([]byte, 1024)
@@ -26,7 +26,17 @@ func BenchmarkPingPong(b *testing.B) {
 	})
 	for name, serve := range map[string]func(net.Listener){
 		"tandem": func(l net.Listener) { _ = (&Server{Handler: h}).Serve(l) },
-		"std":    func(l net.Listener) { _ = stdfcgi.Serve(l, h) },
+		"relay": func(l net.Listener) {
+			back, err := net.Listen("unix", l.Addr().String()+"2")
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer back.Close()
+			go (&Server{Handler: h}).Serve(back)
+			_ = (&Server{Handler: &Relay{Socket: back.Addr().String()}}).Serve(l)
+		},
+		"std": func(l net.Listener) { _ = stdfcgi.Serve(l, h) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			l, err := net.Listen("unix", filepath.Join(b.TempDir(), "s"))

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"tandem/internal/gateway"
 	"tandem/internal/problem"
 )
 
@@ -56,7 +57,7 @@ func (x *Relay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	nc, err := x.dial(r.Context())
 	if err != nil {
 		x.log().Warn("fcgi: relay: no connection", "socket", x.Socket, "error", err)
-		defer unread(rc, r)
+		defer unread(w, rc, r)()
 		if x.Unreachable != nil {
 			x.Unreachable(w, r, err)
 			return
@@ -76,6 +77,7 @@ func (x *Relay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if e.begun {
 		panic(http.ErrAbortHandler)
 	}
+	defer unread(w, rc, r)()
 	if errors.Is(err, errOverloaded) {
 		w.Header().Set("Retry-After", retryAfter)
 		problem.Write(w, http.StatusServiceUnavailable, "The process that this request is for has no room for it. Try again later.")
@@ -127,11 +129,18 @@ func (x *Relay) check(nc net.Conn) error {
 	return err
 }
 
-// unread has an answer not wait for a body that stays open.
-func unread(rc *http.ResponseController, r *http.Request) {
+// unread has an answer of the relay's own not wait for a body that stays open. What it
+// returns is to be called when the answer is written. An HTTP/1 connection ends with it:
+// net/http would take what is left of the body for the next request.
+func unread(w http.ResponseWriter, rc *http.ResponseController, r *http.Request) (written func()) {
 	if r.ContentLength == 0 {
-		return
+		return func() {}
 	}
-	_ = rc.Flush()
-	_ = rc.SetReadDeadline(longAgo)
+	if r.ProtoMajor == 1 && gateway.Of(r).Interface == gateway.HTTP {
+		w.Header().Set("Connection", "close")
+	}
+	return func() {
+		_ = rc.Flush()
+		_ = rc.SetReadDeadline(longAgo)
+	}
 }
