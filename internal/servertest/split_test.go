@@ -148,3 +148,43 @@ func TestFcgidWaitsWhereAllAreBusy(t *testing.T) {
 		client.receive("1")
 	}
 }
+
+// Decides heartbeats on the receive half, too: when the client of a GET has gone, only
+// nginx tells the program, all others let it find out by writing.
+func TestGoneReaderIsNoticedByWriting(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []Kind{Nginx, Apache, Lighttpd, HAProxy, Caddy, H2O} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			r := newResponder(t, kind)
+			client := (&stage{Server: r.Server}).open(t, r.FastCGI(), exchange{method: "GET"})
+			app := r.next(t)
+			app.write(typeStdout, helloResponse)
+			client.receive("hello")
+			client.cancel()
+			closed := func(wait time.Duration) bool {
+				select {
+				case got, ok := <-app.records:
+					if ok {
+						t.Fatalf("got %v", got)
+					}
+					return true
+				case <-time.After(wait):
+					return false
+				}
+			}
+			if got := closed(500 * time.Millisecond); got != (kind == Nginx) {
+				t.Errorf("the connection is closed at once: %v", got)
+			} else if got {
+				return
+			}
+			for range 100 {
+				app.conn.Write([]byte{1, typeStdout, 0, 1, 0, 1, 0, 0, '\n'})
+				if closed(10 * time.Millisecond) {
+					return
+				}
+			}
+			t.Error("100 writes to nobody, and the connection is open")
+		})
+	}
+}
