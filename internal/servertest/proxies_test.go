@@ -93,6 +93,28 @@ func TestProxies(t *testing.T) {
 	}
 }
 
+// What an https URL makes of a forward proxy: a tunnel, through which everything passes.
+func TestTunnels(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []Kind{Squid, Privoxy, Tinyproxy} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, Nginx, Config{TLS: true})
+			x := exchange{proxy: Start(t, kind, Config{}).Proxy}
+			url := s.TLSURL + "/tandem"
+			if !s.streams(t, url, x) {
+				t.Error("responses don't stream")
+			}
+			for _, length := range []int64{chunked, declared} {
+				x.length = length
+				if got := s.duplex(t, url, x); got != both {
+					t.Errorf("body of length %d: %s, expected: %s", length, got, both)
+				}
+			}
+		})
+	}
+}
+
 // streams tells whether pieces of a response come when they are written.
 func (s *stage) streams(t *testing.T, url string, x exchange) bool {
 	t.Helper()
