@@ -1,10 +1,14 @@
-package main
+package bench
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -12,50 +16,130 @@ import (
 	"tandem/session/frame"
 )
 
-// raw is a session over a bare TCP connection: one chunked request, one chunked
-// response, written and read by hand.
-type raw struct {
-	conn  net.Conn
-	wire  *wire
-	out   []byte // a chunk being made
-	in    []byte
-	plain []byte // the response's body, what of it was not taken yet
-	body  dechunker
+// Wire opens sessions with the transport single over connections of their own, and
+// writes and reads HTTP/1.1 by hand. Its fields must not change while it is in use.
+type Wire struct {
+	URL    *url.URL
+	Header http.Header // beside what the protocol needs
+	TLS    *tls.Config // for https
+	// Dial makes the connection for session i; nil: to the URL's host, from as many
+	// loopback addresses as the number of sessions needs.
+	Dial    func(ctx context.Context, i int) (net.Conn, error)
+	Codec   frame.Codec
+	Payload []byte // of messages, at most frame.MaxData
+	// Declared is the length that requests declare, which some servers need; 0: the
+	// request is chunked, as others need it.
+	Declared int64
+	// Heartbeat is promised to the server. Who opens an idle session keeps the promise
+	// with [Beater].
+	Heartbeat time.Duration
+	// Buffer is what a session reads into, in bytes; 0: 16 KiB.
+	Buffer int
 }
 
-// chunkHead is room for the chunk's size, four hexadecimal digits: all chunks here
-// are below 64 KiB, and a size may have leading zeros.
-const chunkHead = len("ffff\r\n")
+// raw is a session over a bare TCP connection: one request, one response.
+type raw struct {
+	conn    net.Conn
+	wire    *wire
+	chunked bool   // the request is
+	out     []byte // a chunk being made
+	in      []byte
+	plain   []byte // the response's body, what of it was not taken yet
+	body    dechunker
+}
 
-// dialRaw opens a session of this codec.
-func dialRaw(host, path string, codec frame.Codec) (*raw, error) {
-	conn, err := net.DialTimeout("tcp", host, patience)
+// chunkHead is room for the chunk's size, five hexadecimal digits: all chunks here
+// are below 1 MiB, and a size may have leading zeros.
+const chunkHead = len("fffff\r\n")
+
+// Open is an [Opener].
+func (w *Wire) Open(ctx context.Context, i int) (Session, error) { return orNone(w.dial(ctx, i)) }
+
+func (w *Wire) dial(ctx context.Context, i int) (*raw, error) {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	dial := w.Dial
+	if dial == nil {
+		dial = func(ctx context.Context, i int) (net.Conn, error) { return Dial(ctx, hostPort(w.URL), i) }
+	}
+	conn, err := dial(ctx, i)
 	if err != nil {
 		return nil, err
 	}
-	s := &raw{conn: conn, wire: newWire(codec), in: make([]byte, 16<<10)}
-	if err := s.open(host, path); err != nil {
+	if w.URL.Scheme == "https" {
+		c := w.TLS.Clone()
+		if c == nil {
+			c = &tls.Config{}
+		}
+		if c.ServerName == "" {
+			c.ServerName = w.URL.Hostname()
+		}
+		conn = tls.Client(conn, c)
+	}
+	size := w.Buffer
+	if size == 0 {
+		size = 16 << 10
+	}
+	s := &raw{conn: conn, wire: newWire(w.Codec, w.Payload, w.Heartbeat), chunked: w.Declared == 0, in: make([]byte, size)}
+	if err := s.open(w); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
+// hostPort is where u's server listens.
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = u.Scheme // a service's name
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// perAddress is how many sessions one local address is used for. A server's address
+// and port can be reached from some 28,000 ports of each, of which those of closed
+// connections are not free for a minute.
+const perAddress = 10_000
+
+// Dial makes a TCP connection for session i.
+func Dial(ctx context.Context, address string, i int) (net.Conn, error) {
+	d := net.Dialer{Timeout: Patience}
+	if host, _, _ := net.SplitHostPort(address); i >= perAddress && net.ParseIP(host).IsLoopback() && net.ParseIP(host).To4() != nil {
+		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i/perAddress))}
+	}
+	return d.DialContext(ctx, "tcp", address)
+}
+
 // open sends the header and the session's beginning, and waits for the answer.
-func (s *raw) open(host, path string) error {
-	s.conn.SetDeadline(time.Now().Add(patience))
-	header := "POST " + path + " HTTP/1.1\r\nHost: " + host + "\r\nContent-Type: " + s.wire.codec.MediaType() +
-		"\r\nTransfer-Encoding: chunked\r\nAccept-Encoding: identity\r\nIncremental: ?1\r\n\r\n"
-	first, err := s.wire.open(nil)
+func (s *raw) open(w *Wire) error {
+	s.conn.SetDeadline(time.Now().Add(Patience))
+	var b strings.Builder
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nTandem-Transport: single\r\nAccept-Encoding: identity\r\nIncremental: ?1\r\n",
+		w.URL.RequestURI(), w.URL.Host, w.Codec.MediaType())
+	if s.chunked {
+		b.WriteString("Transfer-Encoding: chunked\r\n")
+	} else {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", w.Declared)
+	}
+	if err := w.Header.Write(&b); err != nil {
+		return err
+	}
+	b.WriteString("\r\n")
+	first, err := s.wire.open(s.begin())
 	if err != nil {
 		return err
 	}
-	if len(first) == 0 { // nothing starts before the first byte of a body
-		if first, err = s.wire.send(nil, 1); err != nil {
+	if len(first) == len(s.begin()) { // nothing starts before the first byte of a body
+		if first, err = s.wire.send(first, 1); err != nil {
 			return err
 		}
 	}
-	if _, err := fmt.Fprintf(s.conn, "%s%04x\r\n%s\r\n", header, len(first), first); err != nil {
+	if first, err = s.finish(first); err != nil {
+		return err
+	}
+	b.Write(first)
+	if _, err := io.WriteString(s.conn, b.String()); err != nil {
 		return err
 	}
 	if err := s.header(); err != nil {
@@ -66,7 +150,7 @@ func (s *raw) open(host, path string) error {
 			return err
 		}
 		if err := s.read(); err != nil {
-			return err
+			return fmt.Errorf("expected the server's open, got %w", err)
 		}
 	}
 }
@@ -78,9 +162,10 @@ func (s *raw) header() error {
 		n, err := s.conn.Read(s.in)
 		got = append(got, s.in[:n]...)
 		if head, body, ok := strings.Cut(string(got), "\r\n\r\n"); ok {
-			if !strings.HasPrefix(head, "HTTP/1.1 200 ") || !strings.Contains(head, "\r\nTransfer-Encoding: chunked") {
-				return fmt.Errorf("expected status 200 and a chunked response, got %.500q", got)
+			if !strings.HasPrefix(head, "HTTP/1.1 200 ") {
+				return fmt.Errorf("expected status 200, got %.500q", got)
 			}
+			s.body.plain = !strings.Contains(strings.ToLower(head), "\r\ntransfer-encoding: chunked")
 			s.plain, err = s.body.take([]byte(body), s.plain)
 			return err
 		}
@@ -90,37 +175,56 @@ func (s *raw) header() error {
 	}
 }
 
-// send sends n messages in one chunk, or as many as the server's window has room for.
-func (s *raw) send(n int) (sent int, err error) {
-	sent = min(n, s.wire.room())
+// begin begins a piece of the request's body.
+func (s *raw) begin() []byte {
+	if s.chunked {
+		return append(s.out[:0], "00000\r\n"...)
+	}
+	return s.out[:0]
+}
+
+// finish makes a chunk of a piece that was begun.
+func (s *raw) finish(b []byte) ([]byte, error) {
+	if s.out = b; !s.chunked {
+		return b, nil
+	}
+	const hex = "0123456789abcdef"
+	size := len(b) - chunkHead
+	if size > 0xfffff {
+		return nil, fmt.Errorf("a chunk of %d bytes: expected less than 1 MiB", size)
+	}
+	for i := range 5 {
+		b[i] = hex[size>>(16-4*i)&0xf]
+	}
+	s.out = append(b, "\r\n"...)
+	return s.out, nil
+}
+
+// Send sends n messages in one chunk, or as many as the server's window has room for.
+func (s *raw) Send(n int) (sent int, err error) {
+	sent = min(n, s.wire.room(), max(1, (512<<10)/len(s.wire.payload)))
 	if sent == 0 {
 		return 0, nil
 	}
-	b := append(s.out[:0], "0000\r\n"...)
-	if b, err = s.wire.send(b, sent); err != nil {
+	b, err := s.wire.send(s.begin(), sent)
+	if err != nil {
 		return 0, err
 	}
-	s.out = b
-	return sent, s.writeChunk()
+	return sent, s.write(b)
 }
 
-// writeChunk writes out, whose head is still to be filled in.
-func (s *raw) writeChunk() error {
-	const hex = "0123456789abcdef"
-	size := len(s.out) - chunkHead
-	if size > 0xffff {
-		return fmt.Errorf("a chunk of %d bytes: expected at most 65535", size)
+// write writes a piece that was begun.
+func (s *raw) write(b []byte) error {
+	b, err := s.finish(b)
+	if err != nil {
+		return err
 	}
-	for i := range 4 {
-		s.out[i] = hex[size>>(12-4*i)&0xf]
-	}
-	s.out = append(s.out, "\r\n"...)
-	_, err := s.conn.Write(s.out)
+	_, err = s.conn.Write(b)
 	return err
 }
 
-// receive waits for messages and tells how many came.
-func (s *raw) receive() (int, error) {
+// Receive waits for messages and tells how many came.
+func (s *raw) Receive() (int, error) {
 	for {
 		if n, err := s.take(); n > 0 || err != nil {
 			return n, err
@@ -150,29 +254,51 @@ func (s *raw) read() error {
 	return err
 }
 
-func (s *raw) deadline(t time.Time) { s.conn.SetDeadline(t) }
+func (s *raw) Deadline(t time.Time) { s.conn.SetDeadline(t) }
 
-// close ends the session in order, and waits for the response's end.
-func (s *raw) close() error {
+// Beat writes an empty frame, while nothing else is written.
+func (s *raw) Beat() error {
+	beat := []byte{'\n'} // of json
+	if s.wire.codec == frame.Binary {
+		beat = []byte{byte(frame.TypeEmpty), 0}
+	}
+	if s.chunked {
+		beat = fmt.Appendf(nil, "%x\r\n%s\r\n", len(beat), beat)
+	}
+	_, err := s.conn.Write(beat)
+	return err
+}
+
+// Drop leaves the session without a word, as a client that dies.
+func (s *raw) Drop() error { return s.conn.Close() }
+
+// Close ends the session in order, and waits for the response's end.
+func (s *raw) Close() error {
 	defer s.conn.Close()
-	s.deadline(time.Now().Add(patience))
-	b := append(s.out[:0], "0000\r\n"...)
-	b, err := s.wire.end(b)
+	s.Deadline(time.Now().Add(Patience))
+	b, err := s.wire.end(s.begin())
 	if err != nil {
 		return err
 	}
-	s.out = b
-	if len(b) > chunkHead {
-		if err := s.writeChunk(); err != nil {
+	if len(b) > len(s.begin()) {
+		if err := s.write(b); err != nil {
 			return err
 		}
 	}
-	if _, err := io.WriteString(s.conn, "0\r\n\r\n"); err != nil {
-		return err
+	if s.chunked {
+		if _, err := io.WriteString(s.conn, "0\r\n\r\n"); err != nil {
+			return err
+		}
+	} else if !s.wire.codec.Framed() {
+		return nil // no way to tell that the declared length won't come
 	}
 	for !s.body.ended {
 		s.plain = s.plain[:0]
-		if err := s.read(); err != nil {
+		err := s.read()
+		if err == io.EOF && s.body.plain {
+			return nil
+		}
+		if err != nil {
 			return fmt.Errorf("expected the response's end, got %w", err)
 		}
 	}
@@ -181,7 +307,8 @@ func (s *raw) close() error {
 
 // dechunker takes the chunks' heads out of a response's body.
 type dechunker struct {
-	left  int // of the chunk's data
+	plain bool // there are none
+	left  int  // of the chunk's data
 	head  []byte
 	ended bool
 }
@@ -190,6 +317,9 @@ var errChunk = errors.New("malformed chunk in the response")
 
 // take appends the data in p to plain.
 func (d *dechunker) take(p, plain []byte) ([]byte, error) {
+	if d.plain {
+		return append(plain, p...), nil
+	}
 	for len(p) > 0 && !d.ended {
 		if d.left > 0 {
 			n := min(d.left, len(p))

@@ -1,23 +1,28 @@
-package main
+package bench
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strings"
+	"time"
 
 	"tandem/session/flow"
 	"tandem/session/frame"
 )
 
-// payload is the message that all contestants carry: 64 bytes of text.
-var payload = []byte(strings.Repeat("0123456789abcdef", 4))
+// Payload is a message of this many bytes of text.
+func Payload(size int) []byte {
+	const digits = "0123456789abcdef"
+	return bytes.Repeat([]byte(digits), size/len(digits)+1)[:size]
+}
 
 // A wire makes the bytes of a session and counts what comes back: as much of the
 // protocol as a client with nothing to lose can do with, and equally little work in
 // each codec, so that the servers are compared and not the client.
 type wire struct {
-	codec frame.Codec
+	codec     frame.Codec
+	payload   []byte
+	heartbeat time.Duration // that is promised
 
 	sent     uint64 // last seq sent
 	acked    uint64 // last seq that the server has acked
@@ -37,13 +42,17 @@ const (
 	ownMessages = 1024
 )
 
-func newWire(codec frame.Codec) *wire {
-	return &wire{codec: codec, line: append(bytes.Clone(payload), '\n'), window: flow.InitialWindow, messages: flow.InitialMessages}
+func newWire(codec frame.Codec, payload []byte, heartbeat time.Duration) *wire {
+	w := &wire{codec: codec, payload: payload, heartbeat: heartbeat, window: flow.InitialWindow, messages: flow.InitialMessages}
+	if !codec.Framed() {
+		w.line = append(bytes.Clone(payload), '\n')
+	}
+	return w
 }
 
 // open appends what a session begins with.
 func (w *wire) open(b []byte) ([]byte, error) {
-	return w.codec.Append(b, &frame.Frame{Type: frame.TypeOpen, Version: frame.Version,
+	return w.codec.Append(b, &frame.Frame{Type: frame.TypeOpen, Version: frame.Version, Heartbeat: uint64(w.heartbeat / time.Millisecond),
 		Window: ownWindow, Messages: ownMessages, MaxMessage: 1 << 20})
 }
 
@@ -57,7 +66,7 @@ func (w *wire) room() int {
 	if !w.codec.Framed() {
 		return 1 << 20
 	}
-	limit := min(w.messages, w.window/uint64(frame.Cost(len(payload))))
+	limit := min(w.messages, w.window/uint64(frame.Cost(len(w.payload))))
 	return max(0, int(limit)-int(w.sent-w.acked))
 }
 
@@ -79,7 +88,7 @@ func (w *wire) send(b []byte, n int) ([]byte, error) {
 	}
 	for range n {
 		w.sent++
-		w.frame = frame.Frame{Type: frame.TypeMessage, Seq: w.sent, Data: payload, Text: true}
+		w.frame = frame.Frame{Type: frame.TypeMessage, Seq: w.sent, Data: w.payload, Text: true}
 		if b, err = w.codec.Append(b, &w.frame); err != nil {
 			return b, err
 		}
@@ -124,8 +133,8 @@ func (w *wire) takeBinary(p []byte) (used, messages int, err error) {
 		case frame.TypeMessage:
 			w.received++
 			messages++
-			if int(size) < len(payload) {
-				return used, messages, fmt.Errorf("expected a message of %d bytes, got a frame of %d", len(payload), size)
+			if int(size) < len(w.payload) {
+				return used, messages, fmt.Errorf("expected a message of %d bytes, got a frame of %d", len(w.payload), size)
 			}
 		case frame.TypeAck:
 			if w.acked, n = varint(rest[1+n:]); n == 0 {
@@ -172,8 +181,8 @@ func (w *wire) takeJSON(p []byte) (used, messages int, err error) {
 		case bytes.HasPrefix(line, jsonMessage):
 			w.received++
 			messages++
-			if len(line) < len(jsonMessage)+len(payload) {
-				return used, messages, fmt.Errorf("expected a message of %d bytes, got %q", len(payload), line)
+			if len(line) < len(jsonMessage)+len(w.payload) {
+				return used, messages, fmt.Errorf("expected a message of %d bytes, got %q", len(w.payload), line)
 			}
 		case bytes.HasPrefix(line, jsonReceived):
 			w.acked = 0

@@ -1,19 +1,22 @@
-package main
+package bench
 
 import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"tandem/session/frame"
 )
+
+var payload = Payload(64)
 
 // TestWire: what a wire sends is what the codec's decoder understands, and it
 // counts what the codec's encoder makes, however the bytes are cut.
 func TestWire(t *testing.T) {
 	for _, codec := range frame.Codecs() {
 		t.Run(codec.Name(), func(t *testing.T) {
-			w := newWire(codec)
+			w := newWire(codec, payload, time.Second)
 			b, err := w.open(nil)
 			if err != nil {
 				t.Fatal(err)
@@ -57,7 +60,7 @@ func TestWire(t *testing.T) {
 				}
 			}
 			for cut := range answer {
-				w := newWire(codec)
+				w := newWire(codec, payload, time.Second)
 				w.sent = 3
 				used, first, err := w.take(answer[:cut])
 				if err != nil {
@@ -77,7 +80,7 @@ func TestWire(t *testing.T) {
 
 // TestWireWindow: no more is sent than the server's window takes.
 func TestWireWindow(t *testing.T) {
-	w := newWire(frame.JSON)
+	w := newWire(frame.JSON, payload, 0)
 	w.sent, w.acked = 100, 40
 	if got := w.room(); got != 4 { // of 64 messages
 		t.Errorf("room for %d, want 4", got)
@@ -99,7 +102,7 @@ func TestWireClose(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, err = newWire(codec).take(b)
+		_, _, err = newWire(codec, payload, time.Second).take(b)
 		var e *frame.CloseError
 		if !errors.As(err, &e) || e.Code != frame.CodePolicy {
 			t.Errorf("%s: %v, want %v", codec.Name(), err, frame.CodePolicy)

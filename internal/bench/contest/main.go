@@ -1,10 +1,11 @@
-// Bench compares Tandem with what can be had without it, on one machine and in one
-// run: its rates through nginx with those of a bare line echo on net/http/fcgi, and
-// its start as a CGI program with that of a minimal one on net/http/cgi. scripts/bench
-// runs it; docs/benchmarks.md says how to read what comes out.
+// Contest compares Tandem with what a user would pick instead and with what can be had
+// at best, on one machine and in one run: rates, latencies and CPU time, the memory of
+// idle sessions, and starts. scripts/bench runs it; docs/benchmarks.md says how to
+// read what comes out.
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -17,10 +18,9 @@ import (
 
 const usage = `usage: scripts/bench [--quick]
 
-Measures rates, latencies and CPU time through nginx, and the start of CGI programs,
-and puts the tables into docs/benchmarks.md; takes four minutes. Nothing else
-should run meanwhile. With --quick: a fraction of a second for each figure, tables on
-the standard output alone.
+Measures rates, latencies, CPU time and memory of Tandem and of others behind the same
+web servers, and puts the tables and a plot into docs/; takes some 20 minutes. Nothing
+else should run meanwhile. With --quick: two minutes, tables on the standard output alone.
 `
 
 // Exit statuses, as sysexits.h has them.
@@ -55,7 +55,7 @@ func write(ctx context.Context, quick bool) error {
 	if quick {
 		p = quickPlan
 	}
-	r, err := bench(ctx, p, os.Stderr)
+	r, err := contest(ctx, p, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -65,6 +65,11 @@ func write(ctx context.Context, quick bool) error {
 	}
 	root, err := servertest.Root()
 	if err != nil {
+		return err
+	}
+	var plot bytes.Buffer
+	r.plot(&plot)
+	if err := os.WriteFile(filepath.Join(root, "docs/benchmarks.svg"), plot.Bytes(), 0o644); err != nil {
 		return err
 	}
 	return r.update(filepath.Join(root, "docs/benchmarks.md"))

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -13,9 +13,9 @@ import (
 // tick is the unit of times in /proc: USER_HZ, which is 100 in Linux's ABI.
 const tick = time.Second / 100
 
-// cpuTime is what the processes have used so far, in user and kernel mode. One that
+// CPUTime is what the processes have used so far, in user and kernel mode. One that
 // is gone counts as nothing: its contestant fails by itself.
-func cpuTime(pids []int) (t time.Duration) {
+func CPUTime(pids []int) (t time.Duration) {
 	for _, pid := range pids {
 		if stat := procStat(pid); len(stat) > 12 {
 			user, _ := strconv.Atoi(stat[11])
@@ -26,8 +26,23 @@ func cpuTime(pids []int) (t time.Duration) {
 	return t
 }
 
-// family is the process and its children: nginx's workers.
-func family(pid int) []int {
+// RSS is how much memory the processes hold, in bytes (proc_pid_status(5)). Pages that
+// they share are counted in each.
+func RSS(pids []int) (bytes int) {
+	for _, pid := range pids {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		for line := range strings.Lines(string(text)) {
+			var kib int
+			if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &kib); n == 1 {
+				bytes += kib << 10
+			}
+		}
+	}
+	return bytes
+}
+
+// Family is the process and its children: nginx's workers.
+func Family(pid int) []int {
 	pids := []int{pid}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {

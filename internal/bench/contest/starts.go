@@ -9,14 +9,19 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"tandem/internal/bench"
+	"tandem/session/frame"
 )
 
-// A start is one CGI request, timed from the process's (or the request's) beginning.
+// A start is one CGI request, or one session, timed from the process's or the
+// connection's beginning.
 type start struct {
-	first time.Duration // until the first byte of the answer
-	echo  time.Duration // until the message was back
+	first time.Duration // until the first byte of the answer, or the session is open
+	echo  time.Duration // until a message was back
 }
 
 // A starter makes such requests.
@@ -27,28 +32,57 @@ type starter struct {
 
 // A pair is two starters: the first is what the second is compared with.
 type pair struct {
-	name string
-	both [2]starter
+	name  string
+	times int // as often as a CGI program
+	both  [2]starter
 }
 
 const minimalName, tandemName = "minimal Go program", "Tandem"
 
-func (h *house) pairs() []pair {
+// Names of pairs that goals speak of.
+const (
+	startApache  = "CGI program, through Apache's cgi-bin"
+	startSession = "session, through nginx"
+)
+
+func (h *house) pairs(programs string) []pair {
 	direct := func(name, program string) starter {
-		return starter{name, func(ctx context.Context) (start, error) { return h.direct(ctx, h.program(program)) }}
+		return starter{name, func(ctx context.Context) (start, error) { return h.execute(ctx, filepath.Join(programs, program)) }}
 	}
 	host := strings.TrimPrefix(h.apache.URL, "http://")
 	apache := func(name, program string) starter {
 		return starter{name, func(ctx context.Context) (start, error) { return request(ctx, host, "/cgi-bin/"+program) }}
 	}
 	return []pair{
-		{"executed directly", [2]starter{direct(minimalName, programMinimal), direct(tandemName, programTandem)}},
-		{"through Apache's cgi-bin", [2]starter{apache(minimalName, programMinimal), apache(tandemName, programTandem)}},
+		{"CGI program, executed directly", 1, [2]starter{direct(minimalName, programMinimal), direct(tandemName, programTandem)}},
+		{startApache, 1, [2]starter{apache(minimalName, programMinimal), apache(tandemName, programTandem)}},
+		{startSession, 10, [2]starter{
+			session("Go WebSocket", webSocket(h.nginx.host, "/websocket", buffer)),
+			session("Tandem `binary`", wire(h.nginx.host, "/tandem", frame.Binary)),
+		}},
 	}
 }
 
-// direct executes a program as a web server does, with one message as its body.
-func (h *house) direct(ctx context.Context, program string) (start, error) {
+// session opens a session and has one message echoed.
+func session(name string, open bench.Opener) starter {
+	return starter{name, func(ctx context.Context) (s start, err error) {
+		began := time.Now()
+		c, err := open(ctx, 0)
+		if err != nil {
+			return s, err
+		}
+		s.first = time.Since(began)
+		_, err = c.Send(1)
+		if err == nil {
+			_, err = c.Receive()
+		}
+		s.echo = time.Since(began)
+		return s, errors.Join(err, c.Close())
+	}}
+}
+
+// execute executes a program as a web server does, with one message as its body.
+func (h *house) execute(ctx context.Context, program string) (start, error) {
 	message := append(bytes.Clone(payload), '\n')
 	stdin, body, err := os.Pipe()
 	if err != nil {
@@ -79,7 +113,7 @@ func (h *house) direct(ctx context.Context, program string) (start, error) {
 	if err != nil {
 		return start{}, err
 	}
-	answer.SetDeadline(began.Add(patience))
+	answer.SetDeadline(began.Add(bench.Patience))
 	s, err := timeAnswer(answer, began, "")
 	if err != nil {
 		cmd.Process.Kill()
@@ -94,12 +128,12 @@ func (h *house) direct(ctx context.Context, program string) (start, error) {
 // connection.
 func request(ctx context.Context, host, path string) (start, error) {
 	began := time.Now()
-	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", host)
+	conn, err := (&net.Dialer{Timeout: bench.Patience}).DialContext(ctx, "tcp", host)
 	if err != nil {
 		return start{}, err
 	}
 	defer conn.Close()
-	conn.SetDeadline(began.Add(patience))
+	conn.SetDeadline(began.Add(bench.Patience))
 	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s\n",
 		path, host, len(payload)+1, payload)
 	if err != nil {

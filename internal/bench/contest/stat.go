@@ -1,7 +1,7 @@
 package main
 
 import (
-	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -26,31 +26,32 @@ func median(sorted []float64) float64 {
 	return sorted[half]
 }
 
-// ratios are those of measurements that were made one right after the other.
-func ratios(these, those []float64) spread {
-	var all []float64
+// quotients are those of measurements that were made one right after the other.
+func quotients(these, those []float64) (all []float64) {
 	for i := range min(len(these), len(those)) {
 		if those[i] > 0 {
 			all = append(all, these[i]/those[i])
 		}
 	}
-	return spreadOf(all)
+	return all
 }
 
-// quantile of sorted times.
-func quantile[T cmp.Ordered](sorted []T, q float64) (zero T) {
-	if len(sorted) == 0 {
-		return zero
-	}
-	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+func ratios(these, those []float64) spread { return spreadOf(quotients(these, those)) }
+
+// format shows the median, and the smallest and the largest.
+func (s spread) format(number string) string {
+	return fmt.Sprintf("%s (%s–%s)", fmt.Sprintf(number, s.median), fmt.Sprintf(number, s.min), fmt.Sprintf(number, s.max))
 }
 
-func column(rates []rate, of func(rate) float64) []float64 {
+// column is one figure of several measurements.
+func column[T any](all []T, of func(T) float64) []float64 {
 	var c []float64
-	for _, r := range rates {
+	for _, r := range all {
 		c = append(c, of(r))
 	}
 	return c
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
