@@ -258,14 +258,18 @@ func left(dir string) string {
 	return fmt.Sprint(entries)
 }
 
-// TestSplitCGI: Apache's cgi-bin with nothing resident. The process of the opening
+// TestSplitCGI: cgi-bin with nothing resident. The process of the opening
 // request has the session, those of the others find it.
 func TestSplitCGI(t *testing.T) {
-	for name, prefork := range map[string]bool{"mod_cgid": false, "mod_cgi": true} {
-		t.Run(name, func(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		kind    servertest.Kind
+		prefork bool
+	}{{"mod_cgid", servertest.Apache, false}, {"mod_cgi", servertest.Apache, true}, {"lighttpd", servertest.Lighttpd, false}} {
+		t.Run(tt.name, func(t *testing.T) {
 			state := filepath.Join(shared(t), "s")
-			srv := servertest.Start(t, servertest.Apache, servertest.Config{
-				Binary: servertest.Binary(t), Prefork: prefork,
+			srv := servertest.Start(t, tt.kind, servertest.Config{
+				Binary: servertest.Binary(t), Prefork: tt.prefork,
 				TandemConfig: configFile(t, fmt.Sprintf("state_dir = %q\n[endpoint.cat]\n%s", state, catting)),
 			})
 			exe := filepath.Join(srv.CGIDir, "tandem")
