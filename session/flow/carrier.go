@@ -58,13 +58,14 @@ type Attach struct {
 	poll    bool          // ends with what it can carry at once
 	preface []frame.Frame // of a poll: goes before the first write, and is no reason for one
 	late    *time.Timer   // ends a poll that has nothing to carry
-	due     bool          // it has
+	due     bool          // it ends now, whether it has or not
 
 	busy, kicked       bool
 	closing, closeSent bool
 	reading            bool // Feed runs
 	replaced           bool // another attach took over; a detach frame is the last one here
 	ended              bool
+	wrote              time.Time // when a Write last succeeded
 	err                error
 	finished           chan struct{} // closed when no write runs or comes any more
 	linger             *time.Timer
@@ -92,6 +93,7 @@ func (l *Link) attach(a *Attach, prepare func(*Attach)) *Attach {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old := l.carrier; old != nil {
+		old.savePong()
 		old.replace()
 	}
 	l.carrier = a
@@ -99,7 +101,7 @@ func (l *Link) attach(a *Attach, prepare func(*Attach)) *Attach {
 	l.lastIn, l.lostAt = now, time.Time{}
 	if prepare != nil {
 		prepare(a)
-		a.control = append(a.control, l.ackFrame())
+		a.control = append(a.control, l.ackFrame(true))
 	}
 	if a.poll {
 		a.control, a.preface = nil, a.control
@@ -125,10 +127,24 @@ func (a *Attach) replace() {
 		return
 	}
 	a.replaced = true
-	a.preface = nil
-	a.control = append(a.control[:0], frame.Frame{Type: frame.TypeDetach, Code: frame.CodeReplaced})
+	a.control = append(a.control, frame.Frame{Type: frame.TypeDetach, Code: frame.CodeReplaced})
 	a.startLinger(closeLinger)
 	a.kick()
+}
+
+// savePong keeps a pong that has not left for the next carrier. l.mu is held.
+func (a *Attach) savePong() {
+	for _, f := range a.control {
+		if f.Type == frame.TypePong {
+			a.link.pong = f
+		}
+	}
+}
+
+// stale tells whether what comes in on a does not count: the peer sends again what
+// another attach has not told it of. l.mu is held.
+func (a *Attach) stale() bool {
+	return a.replaced || a.link.carrier != a && a.link.err == nil
 }
 
 // Lost is the end of a's transport. The link waits for the next attach, for
@@ -219,7 +235,8 @@ func (a *Attach) write() {
 				a.writeFailed(err)
 				break
 			}
-			l.lastOut = time.Now()
+			a.wrote = time.Now()
+			l.lastOut = a.wrote
 		}
 		if !a.codec.Framed() && l.carrier == a && l.out.tail < sent {
 			l.out.ack(sent)
@@ -281,6 +298,7 @@ func (a *Attach) ready() bool {
 func (a *Attach) next(buf *writeBuffer) *frame.CloseError {
 	l := a.link
 	buf.bytes = buf.bytes[:0]
+	a.due = true // a poll that has said something ends
 	put := func(f frame.Frame) *frame.CloseError {
 		buf.frame = f
 		b, err := a.codec.Append(buf.bytes, &buf.frame)
@@ -309,7 +327,7 @@ func (a *Attach) next(buf *writeBuffer) *frame.CloseError {
 		return nil
 	}
 	if a.codec.Framed() && l.in.taken > l.in.acked {
-		if err := put(l.ackFrame()); err != nil {
+		if err := put(l.ackFrame(true)); err != nil {
 			return err
 		}
 	}
@@ -371,7 +389,7 @@ func (a *Attach) startLinger(linger time.Duration) {
 	a.linger = time.AfterFunc(linger, func() {
 		a.link.mu.Lock()
 		defer a.link.mu.Unlock()
-		last := a.link.lastOut
+		last := a.wrote
 		if last.Before(start) {
 			last = start
 		}

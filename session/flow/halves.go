@@ -141,9 +141,18 @@ func (l *Link) alive() {
 	}
 }
 
-// AckFrame makes the ack for the answer to a Batch, and counts it as sent.
+// AckFrame makes the ack for the answer to a request that was to be a Batch.
 func (l *Link) AckFrame() frame.Frame {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.ackFrame()
+	return l.ackFrame(false)
+}
+
+// AckFrame makes the ack for the answer to b. Where b is the batch that counts its
+// peer waits for that answer, and asks again if it is lost. Nobody may wait for that
+// to an earlier one, so its ack is given once more.
+func (b *Batch) AckFrame() frame.Frame {
+	b.link.mu.Lock()
+	defer b.link.mu.Unlock()
+	return b.link.ackFrame(b.link.batch == b)
 }

@@ -25,8 +25,9 @@ type inbound struct {
 	inPartial   bool
 	partialCost cost // of its fragments that are not taken yet
 
-	held cost // received and not acked: what the peer has to keep within the window
-	due  cost // taken and not acked
+	held  cost // received and not acked: what the peer has to keep within the window
+	fresh cost // of it what is taken
+	due   cost // taken, and not acked where the peer is sure to learn of it
 
 	ended bool // the peer's end came
 	ready chan struct{}
@@ -90,10 +91,10 @@ func (l *Link) pop() (frame.Message, bool, error) {
 		in.queue, in.head = in.queue[:0], 0
 	}
 	in.bytes -= int64(len(w.msg.Data))
-	in.due.add(w.cost)
+	in.take(w.cost)
 	in.taken = w.last
 	if in.head == len(in.queue) {
-		in.due.add(in.partialCost)
+		in.take(in.partialCost)
 		in.partialCost = cost{}
 		in.taken = in.seq
 	}
@@ -115,14 +116,25 @@ func (l *Link) ackDue() bool {
 		return false
 	}
 	return in.ended || in.due.bytes >= l.cfg.Window/2 || in.due.frags >= l.cfg.Messages/2 ||
-		in.held == in.due && in.held.bytes+minWindow > l.cfg.Window
+		in.held == in.fresh && in.due.bytes+minWindow > l.cfg.Window
 }
 
-// ackFrame makes the ack of all that is taken, and counts it as sent. l.mu is held.
-func (l *Link) ackFrame() frame.Frame {
-	l.in.acked = l.in.taken
-	l.in.held.sub(l.in.due)
-	l.in.due = cost{}
+// take counts fragments as taken.
+func (in *inbound) take(c cost) {
+	in.fresh.add(c)
+	in.due.add(c)
+}
+
+// ackFrame makes the ack of all that is taken, and counts it as sent. sure: where it
+// does not get through the peer comes back for another one. l.mu is held.
+func (l *Link) ackFrame(sure bool) frame.Frame {
+	in := &l.in
+	in.held.sub(in.fresh)
+	in.fresh = cost{}
+	if sure {
+		in.acked = in.taken
+		in.due = cost{}
+	}
 	return frame.Frame{Type: frame.TypeAck, Received: l.in.taken, Window: l.cfg.Window, Messages: l.cfg.Messages}
 }
 
@@ -166,7 +178,7 @@ func (l *Link) message(f *frame.Frame, framed bool) error {
 			in.partialCost.add(c)
 			return nil
 		}
-		in.due.add(c)
+		in.take(c)
 		in.taken = in.seq
 		return nil
 	}
@@ -188,7 +200,11 @@ func (l *Link) message(f *frame.Frame, framed bool) error {
 func (l *Link) end(seq uint64, framed bool) error {
 	in := &l.in
 	if framed && seq != in.seq {
-		return frame.Errorf(frame.CodeProtocol, "end says the last seq is %d, received were %d: frames are missing", seq, in.seq)
+		violation := frame.Errorf(frame.CodeProtocol, "end says the last seq is %d, received were %d: frames are missing", seq, in.seq)
+		if seq > in.seq {
+			return &GapError{violation}
+		}
+		return violation
 	}
 	if in.inPartial {
 		return frame.Errorf(frame.CodeProtocol, "end came in the middle of message seq %d", in.seq)

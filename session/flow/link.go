@@ -176,7 +176,7 @@ func (l *Link) failLocked(e *frame.CloseError) {
 		return
 	}
 	l.out.drop()
-	if l.carrier != nil || l.cfg.Grace <= 0 {
+	if a := l.carrier; l.cfg.Grace <= 0 || a != nil && a.err == nil && !a.closeSent {
 		l.told() // else who comes back shall hear of it
 	}
 	l.terminate(e, closeLinger)

@@ -89,8 +89,8 @@ func (rd *reader) take(p []byte) (used int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := rd.attach
-	if a.replaced || l.carrier != a && l.err == nil {
-		return len(p) // the peer sends again what another attach has not told it of
+	if a.stale() {
+		return len(p)
 	}
 	l.lastIn = time.Now()
 	if a.pulse == Pulsed {
@@ -124,6 +124,9 @@ func (rd *reader) frames(p []byte) (used int, err error) {
 		}
 		if err := rd.handle(f); err != nil {
 			return used, err
+		}
+		if rd.attach != nil && rd.attach.stale() {
+			return len(p), nil // since l.mu was let go for a control frame
 		}
 		used += n
 	}
@@ -261,7 +264,7 @@ func (rd *reader) acked(f *frame.Frame) error {
 // already is overwritten, so a flood of pings costs one pong. l.mu is held.
 func (l *Link) control(f frame.Frame) {
 	a := l.carrier
-	if a == nil {
+	if a == nil || a.err != nil || a.closeSent {
 		if f.Type == frame.TypePong {
 			l.pong = f // the next one takes it along
 		}
