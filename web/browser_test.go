@@ -169,6 +169,9 @@ func cut(t *testing.T, b *browsertest.Browser) {
 	if n := s.started.Load(); n != 1 {
 		t.Errorf("%d sessions, expected 1", n)
 	}
+	p.Eval(t, `t.close(3000)`, nil)
+	s.ended(t, 3000)
+	expect(t, p, `t.log.at(-1)[1]`, "3000")
 	p.Close(t)
 }
 

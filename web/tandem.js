@@ -33,6 +33,8 @@ const scratch = new Uint8Array(FRAGMENT);
 /** token is 130 random bits. */
 const token = () => Array.from(crypto.getRandomValues(new Uint8Array(26)), (b) => (b & 31).toString(32)).join("");
 const now = () => performance.now();
+/** @param {number} nonce */
+const pingLine = (nonce) => `{"type":"ping","nonce":${nonce}}\n`;
 
 /** bytesOf is base64 decoded.
  * @param {string} text
@@ -250,7 +252,7 @@ class Carrier {
   ping() {
     return new Promise((resolve) => {
       this.#pings.set(++this.#nonce, { start: now(), resolve });
-      this.#control.push(`{"type":"ping","nonce":${this.#nonce}}\n`);
+      this.#control.push(pingLine(this.#nonce));
       this.wake();
     });
   }
@@ -437,8 +439,7 @@ class Carrier {
     } catch (e) {
       throw stop.signal.aborted ? stop.signal.reason : e;
     } finally {
-      clearTimeout(timer);
-      clearTimeout(this.#watchTimer);
+      for (const t of [timer, this.#watchTimer, this.#pongTimer]) clearTimeout(t);
       stop.abort();
     }
   }
@@ -460,9 +461,10 @@ class Carrier {
       host.event("resumed", {});
     }
     if (other) this.#use("batch");
+    for (const nonce of this.#pings.keys()) this.#control.push(pingLine(nonce)); // their pongs may be lost
     if (transport === "split") {
       this.#watch();
-      this.ping(); // an answer that is held back after its first bytes shows here
+      if (!this.#pings.size) this.ping(); // an answer that is held back after its first bytes shows here
       this.#askUpload();
     }
     this.#beat();
@@ -559,7 +561,7 @@ class Carrier {
     const { link } = this;
     const control = this.#control;
     let { bytes, messages } = link.room;
-    let last = this.sent, body = "";
+    let last = (this.sent = Math.max(this.sent, link.acked)), body = ""; // an ack may come where an answer was lost
     for (const f of link.out) {
       bytes -= f.cost;
       if (bytes < 0 || --messages < 0) break;
