@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -307,10 +306,11 @@ func (s *raw) Close() error {
 
 // dechunker takes the chunks' heads out of a response's body.
 type dechunker struct {
-	plain bool // there are none
-	left  int  // of the chunk's data
-	head  []byte
-	ended bool
+	plain  bool // there are none
+	left   int  // of the chunk's data
+	size   int  // of the next chunk, as far as its digits came
+	digits int
+	ended  bool
 }
 
 var errChunk = errors.New("malformed chunk in the response")
@@ -330,23 +330,18 @@ func (d *dechunker) take(p, plain []byte) ([]byte, error) {
 		}
 		c := p[0]
 		p = p[1:]
-		if c != '\n' {
-			if d.head = append(d.head, c); len(d.head) > 20 {
-				return plain, errChunk
-			}
-			continue
-		}
-		line := strings.TrimSuffix(string(d.head), "\r")
-		d.head = d.head[:0]
-		if line == "" {
-			continue // the end of the chunk before
-		}
-		n, err := strconv.ParseUint(line, 16, 31)
-		if err != nil {
+		switch digit := strings.IndexByte("0123456789abcdef", c|0x20); {
+		case c == '\r':
+		case c == '\n' && d.digits == 0: // the end of the chunk before
+		case c == '\n':
+			d.left, d.ended = d.size, d.size == 0
+			d.size, d.digits = 0, 0
+		case digit < 0 || d.digits == 7:
 			return plain, errChunk
+		default:
+			d.size = d.size<<4 | digit
+			d.digits++
 		}
-		d.left = int(n)
-		d.ended = n == 0
 	}
 	return plain, nil
 }

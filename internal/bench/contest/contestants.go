@@ -34,9 +34,6 @@ const (
 	websocketdCat     = "websocketd with `cat`, nginx"
 )
 
-// transports are those that contestants speak of package client.
-var transports = []string{client.Single, client.Pulse, "split", "poll"}
-
 // contestants are the echoes whose rates are compared; the first is what the others
 // are compared with.
 func (h *house) contestants() []*contestant {
@@ -70,14 +67,17 @@ func (h *house) contestants() []*contestant {
 
 // products are sessions of package client, one for each transport that works there.
 func (h *house) products(web, tandem int) (all []*contestant) {
-	for _, transport := range transports {
-		all = append(all, &contestant{name: "Tandem `binary`, nginx, package client, " + transport, open: product("http://"+h.nginx.host+"/tandem", transport),
-			web: web, backend: tandem, quick: transport == client.Single, loads: shortLoads})
-	}
-	for _, transport := range transports {
-		if transport != client.Single { // it needs both ways at once
-			all = append(all, &contestant{name: "Tandem `binary`, Apache, package client, " + transport, open: product(h.apache.FastCGI(), transport),
-				web: h.apache.Pid(), backend: tandem, quick: transport == client.Pulse, loads: shortLoads})
+	for _, server := range []struct {
+		name, url  string
+		pid        int
+		transports []string
+	}{
+		{"nginx", "http://" + h.nginx.host + "/tandem", web, []string{client.Single, "split", "poll"}},
+		{"Apache", h.apache.FastCGI(), h.apache.Pid(), []string{client.Pulse, "split", "poll"}},
+	} {
+		for i, transport := range server.transports {
+			all = append(all, &contestant{name: "Tandem, " + server.name + ", package client, " + transport,
+				open: product(server.url, transport), web: server.pid, backend: tandem, quick: i == 0, loads: shortLoads})
 		}
 	}
 	return all

@@ -40,7 +40,7 @@ const (
 func (p *plan) sitters() []sitter {
 	all := []sitter{
 		{idleTandem, programTandem, p.sessions, p.hold, func(h *house) bench.Opener { return wire(h.nginx.host, "/tandem", frame.Binary, small) }},
-		{idleWebSocket, programWebSocket, p.sessions, p.hold / 10, func(h *house) bench.Opener { return webSocket(h.nginx.host, "/websocket", smallBuffer) }},
+		{idleWebSocket, programWebSocket, p.sessions, 0, func(h *house) bench.Opener { return webSocket(h.nginx.host, "/websocket", smallBuffer) }},
 		{idleCat, programTandem, p.programs, 0, func(h *house) bench.Opener { return wire(h.nginx.host, "/tandem/cat", frame.Binary, small) }},
 	}
 	if p.all && hasStream() {

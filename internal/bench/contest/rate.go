@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"tandem/internal/bench"
@@ -12,16 +13,18 @@ import (
 type rate struct {
 	perSecond     float64 // messages back at the client
 	p50, p99, max time.Duration
-	web, backend  time.Duration // CPU per message
+	// CPU per message. The client's is where it has none to spare: what it takes is
+	// missing elsewhere.
+	web, backend, client time.Duration
 }
 
 func (c *contestant) measure(ctx context.Context, l bench.Load, warm, during time.Duration) (rate, error) {
-	var web, backend []int
+	var web []int
 	if c.web != 0 {
 		web = bench.Family(c.web)
 	}
-	backend = []int{c.backend}
-	e, err := bench.Echo(ctx, c.open, l, warm, during, nil, web, backend)
+	backend := []int{c.backend}
+	e, err := bench.Echo(ctx, c.open, l, warm, during, nil, web, backend, []int{os.Getpid()})
 	if err != nil {
 		return rate{}, fmt.Errorf("%s: %w", c.name, err)
 	}
@@ -33,6 +36,7 @@ func (c *contestant) measure(ctx context.Context, l bench.Load, warm, during tim
 		max:       e.Times.Max(),
 		web:       e.CPU[0] / n,
 		backend:   e.CPU[1] / n,
+		client:    e.CPU[2] / n,
 	}, nil
 }
 

@@ -32,21 +32,22 @@ func (r *results) report(to io.Writer) {
 
 func (all *rates) report(to io.Writer) {
 	fmt.Fprintf(to, "\n### %s\n\n", all.load)
-	fmt.Fprintln(to, "| | messages/s | ratio | p50 µs | p99 µs | max ms | CPU µs/message, web server + program | ratio |")
-	fmt.Fprintln(to, "|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(to, "| | messages/s | ratio | p50 µs | p99 µs | max ms | CPU µs/message, web server + program | ratio | client's |")
+	fmt.Fprintln(to, "|---|---|---|---|---|---|---|---|---|")
 	for i, rs := range all.of {
 		ratio := [2]string{"1", "1"}
 		if i > 0 {
 			ratio[0] = ratios(column(rs, perSecond), column(all.of[0], perSecond)).format("%.2f")
 			ratio[1] = ratios(column(rs, cpu), column(all.of[0], cpu)).format("%.2f")
 		}
-		fmt.Fprintf(to, "| %s | %s | %s | %s | %s | %.1f | %.1f + %.1f | %s |\n", all.names[i],
+		fmt.Fprintf(to, "| %s | %s | %s | %s | %s | %.1f | %.1f + %.1f | %s | %.1f |\n", all.names[i],
 			spreadOf(column(rs, perSecond)).format("%.0f"), ratio[0],
 			spreadOf(column(rs, p50)).format("%.0f"),
 			spreadOf(column(rs, p99)).format("%.0f"),
 			spreadOf(column(rs, func(r rate) float64 { return millis(r.max) })).max,
 			spreadOf(column(rs, func(r rate) float64 { return micros(r.web) })).median,
-			spreadOf(column(rs, func(r rate) float64 { return micros(r.backend) })).median, ratio[1])
+			spreadOf(column(rs, func(r rate) float64 { return micros(r.backend) })).median, ratio[1],
+			spreadOf(column(rs, func(r rate) float64 { return micros(r.client) })).median)
 	}
 }
 
