@@ -5,8 +5,8 @@
 // endpoint's in the query alone, since behind a web server often nothing but that one
 // path leads here:
 //
-//	GET E             with an Accept that names text/html: the demo page
-//	GET E?tandem.js   the client, and likewise the page's own files
+//	GET E             with an Accept that names text/html: the demo page, where it is enabled
+//	GET E?tandem.js   the client, always; likewise the page's own files, where it is
 //
 // Everything else is the endpoint's business. The same files, without the page, make
 // the npm package.
@@ -27,20 +27,27 @@ import (
 //go:embed tandem.js demo.html demo.css demo.js icon.svg
 var files embed.FS
 
+const client = "tandem.js"
+
 // policy has the page run its own files and talk to its own host, nothing else.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Handler serves the client and the page, and passes all other requests on to next.
+// Handler serves the client and, if page is set, the page, and passes all other requests on to next.
 // What it serves is the same for everybody and does nothing, so it is not protected from
 // other sites as the endpoint is: a link from anywhere may lead to the page.
-func Handler(next http.Handler) http.Handler {
+func Handler(next http.Handler, page bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Tandem-Session") != "" {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if data, err := files.ReadFile(r.URL.RawQuery); err == nil {
-			serve(w, r, r.URL.RawQuery, data)
+		name := r.URL.RawQuery
+		if data, err := files.ReadFile(name); err == nil && (page || name == client) {
+			serve(w, r, name, data)
+			return
+		}
+		if !page {
+			next.ServeHTTP(w, r)
 			return
 		}
 		w.Header().Add("Vary", "Accept")

@@ -16,6 +16,7 @@ import (
 	"tandem/internal/problem"
 	"tandem/program"
 	"tandem/session"
+	"tandem/web"
 )
 
 // apps makes the handlers of a configuration's endpoints. The limits are
@@ -99,7 +100,7 @@ func (a *apps) all() (http.Handler, []*session.Handler, error) {
 			continue
 		}
 		handlers = append(handlers, h)
-		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: h})
+		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: web.Handler(h, e.Page)})
 	}
 	return endpoint.New(endpoints, a.log), handlers, errors.Join(errs...)
 }
@@ -129,7 +130,7 @@ func (a *apps) needed() (h http.Handler, handlers func() []*session.Handler) {
 					problem.Write(w, http.StatusInternalServerError, "The configuration of this endpoint is wrong. The web server's error log says what to change.")
 					return
 				}
-				h.ServeHTTP(w, r)
+				web.Handler(h, e.Page).ServeHTTP(w, r)
 			})})
 	}
 	return endpoint.New(endpoints, a.log), func() []*session.Handler {

@@ -136,6 +136,7 @@ type Endpoint struct {
 	MaxIdle     time.Duration // 0: no limit
 	Grace       time.Duration // 0: a session ends with its request; in CGI always
 	Origins     []string
+	Page        bool // the demo page is what a browser sees that goes there
 }
 
 // Default returns the configuration of an empty file, without an endpoint.

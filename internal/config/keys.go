@@ -79,6 +79,7 @@ func (e *Endpoint) keys() []key {
 		{"max_idle", duration{&e.MaxIdle, 0, 52 * week}},
 		{"grace", duration{&e.Grace, 0, time.Hour}},
 		{"origins", texts{&e.Origins, origin}},
+		{"page", boolean{&e.Page}},
 	}
 }
 

@@ -23,6 +23,7 @@ var allowed = map[string]struct {
 	"tandem/fcgi":              {own: []string{"tandem/cgi", "tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
 	"tandem/program":           {own: []string{"tandem/session", "tandem/session/frame", "tandem/session/flow", "tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
 	"tandem/client":            {own: []string{"tandem/session/frame", "tandem/session/flow"}, never: `^os/exec$|logrus|toml|kong`},
+	"tandem/web":               {never: `^os/exec$|logrus|toml|kong`},
 	"tandem/internal/gateway":  {never: `^os/exec$|logrus|toml|kong`},
 	"tandem/internal/listen":   {never: `logrus|toml|kong`},
 	"tandem/internal/config":   {never: `logrus|kong`},

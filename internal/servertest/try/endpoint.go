@@ -10,10 +10,13 @@ import (
 	"strings"
 )
 
+// page has browsers see the demo page.
+const page = "page = true\n"
+
 // endpoint is the endpoint's configuration.
 func (o *options) endpoint() (string, error) {
 	if o.app == "echo" {
-		return "app = \"echo\"\n", nil
+		return page + "app = \"echo\"\n", nil
 	}
 	var dir string
 	command := o.command
@@ -40,7 +43,7 @@ func (o *options) endpoint() (string, error) {
 	for i, word := range command {
 		quoted[i] = tomlString(word)
 	}
-	text := fmt.Sprintf("app = \"program\"\ncommand = [%s]\n", strings.Join(quoted, ", "))
+	text := page + fmt.Sprintf("app = \"program\"\ncommand = [%s]\n", strings.Join(quoted, ", "))
 	if dir != "" {
 		text += "dir = " + tomlString(dir) + "\n"
 	}

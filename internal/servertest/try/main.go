@@ -103,7 +103,8 @@ func try(ctx context.Context, args []string) (err error) {
 	for _, line := range ready(o.server, url, serve.Binary) {
 		fmt.Println(line)
 	}
-	fmt.Printf("\nThe log is %s\nCtrl-C stops and removes everything.\n", td.LogFile())
+	fmt.Printf("\nIn a browser: %s/tandem\n", url)
+	fmt.Printf("The log is %s\nCtrl-C stops and removes everything.\n", td.LogFile())
 
 	select {
 	case <-ctx.Done():
