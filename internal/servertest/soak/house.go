@@ -39,7 +39,8 @@ func (h *house) start(ctx context.Context) ([]route, error) {
 	if err := withoutTimeouts(source, bare); err != nil {
 		return nil, err
 	}
-	echo := fmt.Sprintf("app = \"echo\"\nheartbeat = %q\n", h.heartbeat)
+	// No grace: a session that is cut must be seen to be, not resumed.
+	echo := fmt.Sprintf("app = \"echo\"\ngrace = \"0s\"\nheartbeat = %q\n", h.heartbeat)
 	// Its program is as quiet as an idle session, and ends by itself, since no
 	// message can reach it.
 	quiet := fmt.Sprintf("command = [\"/bin/sh\", \"-c\", \"echo begin; sleep %.1f; echo end\"]\nheartbeat = %q\n", h.idle.Seconds(), h.heartbeat)

@@ -35,7 +35,7 @@ func TestShort(t *testing.T) {
 
 // TestCut: a session that a time-out cuts is found.
 func TestCut(t *testing.T) {
-	td := servertest.StartTandem(t, "[endpoint.echo]\napp = \"echo\"\nheartbeat = \"1h\"\n")
+	td := servertest.StartTandem(t, "[endpoint.echo]\napp = \"echo\"\ngrace = \"0s\"\nheartbeat = \"1h\"\n")
 	source := t.TempDir()
 	root, err := servertest.Root()
 	if err != nil {
