@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -87,6 +89,33 @@ func FuzzPairs(f *testing.F) {
 			if second[k] != v {
 				t.Fatalf("%q: %q became %q", k, v, second[k])
 			}
+		}
+	})
+}
+
+// FuzzRelayed gives a relay any bytes as the server's side of a connection: it ends
+// with one, and only a complete response is one without an error.
+func FuzzRelayed(f *testing.F) {
+	const head = "Status: 203 Fine\r\nX-B: c\r\n\r\n"
+	f.Add(bytes.Join([][]byte{stdoutRecord(head + "body"), stdoutRecord(""), endRecord(0)}, nil))
+	f.Add(bytes.Join([][]byte{stdoutRecord(head), appendRecord(nil, typeStderr, 1, []byte("x")), endRecord(statusOverloaded)}, nil))
+	f.Add([]byte("HTTP/1.1 200 OK\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		ours, theirs := net.Pipe()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			defer theirs.Close()
+			go io.Copy(io.Discard, theirs)
+			theirs.Write(data)
+		}()
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("POST", "/", strings.NewReader("body"))
+		e := &exchange{nc: ours, w: w, rc: http.NewResponseController(w), r: r, uploaded: make(chan struct{})}
+		err := e.run()
+		<-done
+		if err == nil && (!e.begun || !bytes.Contains(data, []byte{version1, typeEndRequest})) {
+			t.Errorf("a complete response of %q", data)
 		}
 	})
 }

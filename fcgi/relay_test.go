@@ -75,6 +75,26 @@ func TestRelayStreams(t *testing.T) {
 			t.Errorf("then %q, %v", rest, err)
 		}
 	})
+	t.Run("http2", func(t *testing.T) {
+		srv := httptest.NewUnstartedServer(&Relay{Socket: back.addr})
+		srv.EnableHTTP2 = true
+		srv.StartTLS()
+		t.Cleanup(srv.Close)
+		r, w := io.Pipe()
+		defer w.Close()
+		resp, err := srv.Client().Post(srv.URL, "", r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		got := make([]byte, len("echo:one"))
+		for _, s := range []string{"one", "two"} {
+			io.WriteString(w, s)
+			if _, err := io.ReadFull(resp.Body, got); string(got) != "echo:"+s || resp.ProtoMajor != 2 {
+				t.Fatalf("%s: got %q, %v", resp.Proto, got, err)
+			}
+		}
+	})
 	t.Run("fastcgi", func(t *testing.T) {
 		s := serve(t, &Server{Handler: &Relay{Socket: back.addr}}).dial(t)
 		s.open(1, 0, post...)
