@@ -18,8 +18,12 @@ type Beater interface {
 	Beat() error
 }
 
-// A Dropper is a session that can be left without a word.
-type Dropper interface{ Drop() error }
+// A Leaver is a session that can be ended while Receive runs: Leave tells the server,
+// Receive then returns because of that, and Drop lets go of the rest.
+type Leaver interface {
+	Leave() error
+	Drop() error
+}
 
 // IdlePlan says how many sessions [Idle] opens and for how long.
 type IdlePlan struct {
@@ -164,27 +168,41 @@ func (h *holders) hold(s Session, heartbeat time.Duration) {
 	})
 }
 
-// end leaves all sessions, and waits until nothing runs for them.
+// end ends all sessions, and waits until nothing runs for them: a server would keep
+// those that are just dropped, for their clients to come back.
 func (h *holders) end(sessions []Session) {
 	h.over.Store(true)
 	var all sync.WaitGroup
 	limit := make(chan struct{}, closing)
-	for _, s := range sessions {
-		if s == nil {
-			continue
-		}
-		limit <- struct{}{}
-		all.Go(func() {
-			defer func() { <-limit }()
-			if d, ok := s.(Dropper); ok { // its Close would read beside Receive
-				d.Drop()
-				return
+	each := func(do func(Session)) {
+		for _, s := range sessions {
+			if s == nil {
+				continue
 			}
-			s.Close()
-		})
+			limit <- struct{}{}
+			all.Go(func() {
+				defer func() { <-limit }()
+				do(s)
+			})
+		}
+		all.Wait()
 	}
-	all.Wait()
+	each(func(s Session) {
+		s.Deadline(time.Now().Add(Patience))
+		if l, ok := s.(Leaver); ok {
+			if l.Leave() != nil {
+				l.Drop()
+			}
+			return
+		}
+		s.Close()
+	})
 	h.all.Wait()
+	each(func(s Session) {
+		if l, ok := s.(Leaver); ok {
+			l.Drop()
+		}
+	})
 }
 
 // closing is how many sessions are closed at once.

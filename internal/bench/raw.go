@@ -268,13 +268,8 @@ func (s *raw) Beat() error {
 	return err
 }
 
-// Drop leaves the session without a word, as a client that dies.
-func (s *raw) Drop() error { return s.conn.Close() }
-
-// Close ends the session in order, and waits for the response's end.
-func (s *raw) Close() error {
-	defer s.conn.Close()
-	s.Deadline(time.Now().Add(Patience))
+// Leave tells the server that the session is over; the answer is for Receive to read.
+func (s *raw) Leave() error {
 	b, err := s.wire.end(s.begin())
 	if err != nil {
 		return err
@@ -285,16 +280,27 @@ func (s *raw) Close() error {
 		}
 	}
 	if s.chunked {
-		if _, err := io.WriteString(s.conn, "0\r\n\r\n"); err != nil {
-			return err
-		}
+		_, err = io.WriteString(s.conn, "0\r\n\r\n")
 	} else if !s.wire.codec.Framed() {
-		return nil // no way to tell that the declared length won't come
+		err = s.conn.Close() // no other way to tell that the declared length won't come
+	}
+	return err
+}
+
+// Drop leaves the session without a word.
+func (s *raw) Drop() error { return s.conn.Close() }
+
+// Close ends the session in order, and waits for the response's end.
+func (s *raw) Close() error {
+	defer s.conn.Close()
+	s.Deadline(time.Now().Add(Patience))
+	if err := s.Leave(); err != nil {
+		return err
 	}
 	for !s.body.ended {
 		s.plain = s.plain[:0]
 		err := s.read()
-		if err == io.EOF && s.body.plain {
+		if s.body.plain && (err == io.EOF || errors.Is(err, net.ErrClosed)) {
 			return nil
 		}
 		if err != nil {

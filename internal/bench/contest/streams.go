@@ -65,7 +65,6 @@ func (s *stream) Receive() (int, error) {
 
 func (s *stream) Deadline(t time.Time) { s.conn.SetDeadline(t) }
 func (s *stream) Close() error         { return s.conn.Close() }
-func (s *stream) Drop() error          { return s.conn.Close() }
 
 // tcp opens plain connections.
 func tcp(address string, buffer int) bench.Opener {
