@@ -14,6 +14,9 @@ type flavour struct {
 	commands []string // names of its program
 	packages string   // what to install, by Debian's names
 	user     func() *syscall.Credential
+	// patient marks a server that waits for open requests when it gets SIGTERM, for
+	// ever: it is killed.
+	patient bool
 	// forward marks a forward proxy, which has nothing of its own to show.
 	forward bool
 	// write writes all configuration and returns the arguments that make the
@@ -34,7 +37,7 @@ var flavours = map[Kind]*flavour{
 	Lighttpd:  {commands: []string{"lighttpd"}, packages: "lighttpd lighttpd-mod-openssl", write: writeLighttpd},
 	HAProxy:   {commands: []string{"haproxy"}, packages: "haproxy", write: writeHAProxy},
 	Caddy:     {commands: []string{"caddy"}, packages: "caddy", write: writeCaddy},
-	H2O:       {commands: []string{"h2o"}, packages: "h2o", write: writeH2O},
+	H2O:       {commands: []string{"h2o"}, packages: "h2o", patient: true, write: writeH2O},
 	Squid:     {commands: []string{"squid"}, packages: "squid", user: notRoot, forward: true, write: writeSquid},
 	Privoxy:   {commands: []string{"privoxy"}, packages: "privoxy", forward: true, write: writePrivoxy},
 	Tinyproxy: {commands: []string{"tinyproxy"}, packages: "tinyproxy", forward: true, write: writeTinyproxy},

@@ -311,6 +311,9 @@ func poll(ctx context.Context, p *Process, name string, ready func() error) erro
 // are cut) and removes its folder. It is an error if the server had to be killed;
 // it is gone all the same.
 func (s *Server) Stop() error {
+	if flavours[s.Kind].patient {
+		s.proc.Kill()
+	}
 	err := s.proc.Stop()
 	if err != nil {
 		err = fmt.Errorf("servertest: %s: %w; its log:\n%s", s.Kind, err, s.Log())
