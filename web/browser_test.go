@@ -35,6 +35,7 @@ func TestBrowsers(t *testing.T) {
 			{"restart", restart},
 			{"held back", heldBack},
 			{"HTTP/2", http2},
+			{"page", page},
 			{"shared", shared},
 			{"frozen", frozen},
 		} {
@@ -247,6 +248,40 @@ func heldBack(t *testing.T, b *browsertest.Browser) {
 	expect(t, p, `t.transport`, "poll")
 	p.Eval(t, `localStorage.clear()`, nil)
 	p.Close(t)
+}
+
+// The demo page, as its user has it.
+func page(t *testing.T, b *browsertest.Browser) {
+	s := newSite(t, &session.Options{})
+	p := b.Open(t, s.url+"/tandem")
+	p.Eval(t, `(() => {
+		globalThis.$ = id => document.getElementById(id);
+		globalThis.say = text => { $("text").value = text; $("prompt").requestSubmit(); };
+		globalThis.lines = kind => [...document.querySelectorAll("#log ." + kind + " .what")].map(e => e.textContent).join();
+	})()`, nil)
+	expect(t, p, `$("state-text").textContent + " " + document.activeElement.id`, "open text")
+	p.Eval(t, `say("hello")`, nil)
+	expect(t, p, `lines("out") + " " + lines("in")`, "hello hello")
+	p.Eval(t, `$("cut").click()`, nil)
+	expect(t, p, `$("state").dataset.state`, "lost")
+	p.Eval(t, `say("while")`, nil)
+	expect(t, p, `lines("waits") + " " + $("waiting").textContent`, "while 1 line")
+	p.Eval(t, `$("cut").click()`, nil)
+	expect(t, p, `lines("waits") + " " + lines("in") + " " + $("spoken").textContent`, " hello,while The session goes on. Nothing was lost.")
+	expect(t, p, `$("rtt").textContent.endsWith(" ms") && $("line").getAttribute("d") != ""`, "true")
+	p.Eval(t, `$("burst").click()`, nil)
+	expect(t, p, `$("sent").textContent + " " + $("got").textContent`, "102 102")
+	p.Eval(t, `$("close").click()`, nil)
+	s.ended(t, 1000)
+	expect(t, p, `$("state-text").textContent + $("close").disabled`, "closedtrue")
+	p.Eval(t, `($("choice").value = "poll", $("open").click())`, nil)
+	expect(t, p, `$("state-text").textContent + " " + $("transport").textContent.slice(0, 4)`, "open poll")
+
+	// Its files came, all from here.
+	expect(t, p, `getComputedStyle(document.body).display + (document.querySelector("h1 img").naturalWidth > 0)`, "flextrue")
+	expect(t, p, `performance.getEntriesByType("resource").every(e => e.name.startsWith(location.href))`, "true")
+	p.Close(t)
+	s.ended(t, 1001)
 }
 
 // All tabs have one session; when the one that carries it is closed, another goes on.

@@ -101,24 +101,26 @@ async function* lines(r, heard, final) {
   }
 }
 
-/** memory is what this browser remembers of an origin. Storage may be forbidden or full: then it forgets. */
+/** memory is what is known of an origin for a while. Storage may be forbidden or full: then this page remembers. */
 const memory = {
-  /**
-   * @param {string} url
+  /** @type {Map<string, number>} */ page: new Map(),
+  /** @param {string} url
    * @param {string} what */
   has(url, what) {
+    const key = `tandem ${what} ${new URL(url).origin}`;
+    let until = this.page.get(key) ?? 0;
     try {
-      return Number(localStorage.getItem(`tandem ${what} ${new URL(url).origin}`)) > Date.now();
-    } catch {
-      return false;
-    }
+      until = Number(localStorage.getItem(key)) || until;
+    } catch {}
+    return until > Date.now();
   },
-  /**
-   * @param {string} url
+  /** @param {string} url
    * @param {string} what */
   keep(url, what) {
+    const key = `tandem ${what} ${new URL(url).origin}`;
+    this.page.set(key, Date.now() + MEMORY);
     try {
-      localStorage.setItem(`tandem ${what} ${new URL(url).origin}`, String(Date.now() + MEMORY));
+      localStorage.setItem(key, String(Date.now() + MEMORY));
     } catch {}
   },
 };
@@ -211,6 +213,7 @@ class Carrier {
   /** @type {any} */ #pongTimer;
   /** @type {any} */ #watchTimer;
   /** @type {any} */ #beatTimer;
+  /** @type {any} */ #lingerTimer;
   #heard = 0;
   #stopped = false;
   #lost = false;
@@ -224,7 +227,6 @@ class Carrier {
   #busy = false;
   #ended = false; // the end or the close was sent
   #fallback = false; // split was held back: try poll
-  #silences = 0;
   /** @type {Close | undefined} */ #closing;
   /** @type {Set<() => void>} */ #sleepers = new Set();
 
@@ -240,7 +242,7 @@ class Carrier {
 
   stop() {
     this.#stopped = true;
-    for (const t of [this.#pongTimer, this.#watchTimer, this.#beatTimer]) clearTimeout(t);
+    for (const t of [this.#pongTimer, this.#watchTimer, this.#beatTimer, this.#lingerTimer]) clearTimeout(t);
     this.#receiving?.abort();
     this.#posting?.abort();
     this.#stream?.end();
@@ -259,8 +261,8 @@ class Carrier {
 
   /** check finds out soon whether the path still works: after a sleep, in another network. */
   check() {
-    if (this.#lost) this.#hurry();
-    else if (this.link.id && !this.#pings.size) this.ping();
+    this.#hurry();
+    if (this.link.id && !this.#lost && !this.#pings.size) this.ping();
   }
 
   /** close ends the session after what was sent.
@@ -268,7 +270,7 @@ class Carrier {
    * @param {string} reason */
   close(code, reason) {
     this.#closing = { code, reason };
-    setTimeout(() => this.#stopped || this.host.gone(LOST, "the close did not get through", false), LINGER);
+    this.#lingerTimer = setTimeout(() => this.host.gone(LOST, "the close did not get through", false), LINGER);
     this.wake();
   }
 
@@ -368,7 +370,7 @@ class Carrier {
         if (this.#worked) failures = 0;
         if (!this.#lost && this.link.id) this.host.event("lost", { reason: f.message });
         else if (!this.link.id) this.host.event("error", { error: f, message: f.message });
-        this.#lost = true;
+        this.#lost = !!this.link.id;
         if (!this.#held(f.held, transport)) await this.#pause(failures++, f.after);
       }
     }
@@ -454,12 +456,13 @@ class Carrier {
     if (batch) this.#confirm(batch);
     const other = link.transport !== transport;
     host.frame({ ...f, transport });
+    if (this.#stopped) return;
     if (this.#lost) {
-      this.#lost = false;
       this.#posting?.abort(); // it may hang in the connection that was lost
       this.#stream?.end();
       host.event("resumed", {});
     }
+    this.#lost = false;
     if (other) this.#use("batch");
     for (const nonce of this.#pings.keys()) this.#control.push(pingLine(nonce)); // their pongs may be lost
     if (transport === "split") {
@@ -489,7 +492,6 @@ class Carrier {
       this.#pings.delete(f.nonce);
       ping?.resolve(now() - ping.start);
       clearTimeout(this.#pongTimer);
-      this.#silences = 0;
     } else if (f.type === "close") {
       this.#fetch("POST", this.#named(), this.#closeLine(f.code, ""), undefined, { keepalive: true }).catch(() => {}); // so the server need not keep the end
       this.host.frame(f);
@@ -509,7 +511,7 @@ class Carrier {
         this.#heard = now() - limit + 1000;
         return this.#watch();
       }
-      this.#receiving?.abort(new Failure(`nothing came for ${Math.round(limit)} ms, the server's heartbeat is ${this.link.heartbeat} ms`, { held: ++this.#silences > 1 }));
+      this.#receiving?.abort(new Failure(`nothing came for ${Math.round(limit)} ms, the server's heartbeat is ${this.link.heartbeat} ms`));
     }, due - now());
   }
 
@@ -879,14 +881,14 @@ class Group {
 }
 
 export class Tandem extends EventTarget {
-  static CONNECTING = 0;
-  static OPEN = 1;
-  static CLOSING = 2;
-  static CLOSED = 3;
-  CONNECTING = 0;
-  OPEN = 1;
-  CLOSING = 2;
-  CLOSED = 3;
+  /** @type {0} */ static CONNECTING = 0;
+  /** @type {1} */ static OPEN = 1;
+  /** @type {2} */ static CLOSING = 2;
+  /** @type {3} */ static CLOSED = 3;
+  /** @type {0} */ CONNECTING = 0;
+  /** @type {1} */ OPEN = 1;
+  /** @type {2} */ CLOSING = 2;
+  /** @type {3} */ CLOSED = 3;
 
   /** @type {any} */ onopen = null;
   /** @type {any} */ onmessage = null;
@@ -898,7 +900,7 @@ export class Tandem extends EventTarget {
   /** @type {"blob" | "arraybuffer"} */ binaryType = "blob";
 
   #link = new Link();
-  #readyState = 0;
+  /** @type {0 | 1 | 2 | 3} */ #readyState = 0;
   /** @type {Options} */ #options;
   /** @type {Carrier | undefined} */ #carrier;
   /** @type {Group | undefined} */ #group;
@@ -953,6 +955,7 @@ export class Tandem extends EventTarget {
     }
   }
 
+  /** @returns {0 | 1 | 2 | 3} */
   get readyState() {
     return this.#readyState;
   }
@@ -962,16 +965,19 @@ export class Tandem extends EventTarget {
     return this.#own.reduce((sum, m) => sum + (m.seq && m.seq <= sent ? 0 : m.size), 0);
   }
 
+  /** @returns {(string | Uint8Array | Blob)[]} */
   get unacked() {
     return this.#own.map((m) => m.given);
   }
 
+  /** @returns {"" | "split" | "poll"} */
   get transport() {
-    return this.#link.transport;
+    return /** @type {any} */ (this.#link.transport);
   }
 
+  /** @returns {"" | "batch" | "stream"} */
   get upload() {
-    return this.#carrier?.upload ?? this.#upload;
+    return /** @type {any} */ (this.#carrier?.upload ?? this.#upload);
   }
 
   get role() {
