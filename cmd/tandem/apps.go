@@ -13,6 +13,7 @@ import (
 	"tandem/internal/config"
 	"tandem/internal/endpoint"
 	"tandem/internal/owner"
+	"tandem/internal/probe"
 	"tandem/internal/problem"
 	"tandem/program"
 	"tandem/session"
@@ -26,6 +27,7 @@ type apps struct {
 	log      *slog.Logger
 	sessions *session.Limits
 	children *program.Limiter
+	probes   *probe.Handler
 	owner    *owner.Owner // this process, as others find it; opens nothing before it is needed
 }
 
@@ -36,6 +38,7 @@ func newApps(c *config.Config, log *slog.Logger) *apps {
 		log:      log,
 		sessions: &session.Limits{Sessions: l.Sessions, PerUser: l.SessionsPerUser, PerAddr: l.SessionsPerAddress},
 		children: program.NewLimiter(l.Children, l.ChildrenPerUser),
+		probes:   probe.New(),
 		owner:    &owner.Owner{Name: owner.NewName(), Dir: owner.Find(c.StateDir, os.Getenv), Log: log},
 	}
 }
@@ -100,7 +103,7 @@ func (a *apps) all() (http.Handler, []*session.Handler, error) {
 			continue
 		}
 		handlers = append(handlers, h)
-		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: web.Handler(h, e.Page)})
+		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: a.probes.Around(web.Handler(h, e.Page), e.Probe)})
 	}
 	return endpoint.New(endpoints, a.log), handlers, errors.Join(errs...)
 }
@@ -122,7 +125,7 @@ func (a *apps) needed() (h http.Handler, handlers func() []*session.Handler) {
 			}
 			return h, err
 		})
-		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: http.HandlerFunc(
+		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: a.probes.Around(http.HandlerFunc(
 			func(w http.ResponseWriter, r *http.Request) {
 				h, err := get()
 				if err != nil {
@@ -131,7 +134,7 @@ func (a *apps) needed() (h http.Handler, handlers func() []*session.Handler) {
 					return
 				}
 				web.Handler(h, e.Page).ServeHTTP(w, r)
-			})})
+			}), e.Probe)})
 	}
 	return endpoint.New(endpoints, a.log), func() []*session.Handler {
 		mu.Lock()
@@ -143,6 +146,7 @@ func (a *apps) needed() (h http.Handler, handlers func() []*session.Handler) {
 // shutdown ends the sessions of all handlers at once and waits until their apps are
 // done and other processes' requests for them are answered, or ctx is done.
 func (a *apps) shutdown(ctx context.Context, handlers []*session.Handler) error {
+	a.probes.Close()
 	errs := make([]error, len(handlers)+1)
 	var wg sync.WaitGroup
 	wg.Go(func() { errs[len(handlers)] = a.owner.Close(ctx) })

@@ -42,6 +42,9 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
+// errReported ends with a status alone: all was said.
+var errReported = errors.New("reported")
+
 func exitWith(status int, err error) error {
 	if err == nil {
 		return nil
@@ -53,6 +56,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Serve FastCGI and HTTP as configured, until SIGTERM."`
 	Connect connectCmd `cmd:"" help:"Hold a session with an endpoint: stdin to it, its messages to stdout."`
 	Bench   benchCmd   `cmd:"" help:"Put load on an endpoint and measure it."`
+	Doctor  doctorCmd  `cmd:"" help:"Test the way to an endpoint, and say what to change where it is bad."`
 	Config  struct {
 		Check checkCmd `cmd:"" help:"Check the configuration: status 0, or 78 and what is wrong."`
 		Show  showCmd  `cmd:"" help:"Print the configuration in force, defaults included."`
@@ -121,8 +125,10 @@ func report(err error) int {
 	if err == nil {
 		return 0
 	}
-	// One mistake a line, each saying where it is.
-	fmt.Fprintf(os.Stderr, "tandem: %v\n", err)
+	if !errors.Is(err, errReported) {
+		// One mistake a line, each saying where it is.
+		fmt.Fprintf(os.Stderr, "tandem: %v\n", err)
+	}
 	var e *exitError
 	if errors.As(err, &e) {
 		return e.status

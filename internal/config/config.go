@@ -137,6 +137,7 @@ type Endpoint struct {
 	Grace       time.Duration // 0: a session ends with its request; in CGI always
 	Origins     []string
 	Page        bool // the demo page is what a browser sees that goes there
+	Probe       bool // tandem doctor may test the way here
 }
 
 // Default returns the configuration of an empty file, without an endpoint.
@@ -162,6 +163,7 @@ func NewEndpoint(name string) *Endpoint {
 		MaxMessage:  1 << 20,
 		LinesBuffer: 16 << 20,
 		Heartbeat:   15 * time.Second,
+		Probe:       true,
 		Grace:       30 * time.Second,
 	}
 }

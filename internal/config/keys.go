@@ -80,6 +80,7 @@ func (e *Endpoint) keys() []key {
 		{"grace", duration{&e.Grace, 0, time.Hour}},
 		{"origins", texts{&e.Origins, origin}},
 		{"page", boolean{&e.Page}},
+		{"probe", boolean{&e.Probe}},
 	}
 }
 

@@ -54,6 +54,7 @@ max_life = "24h"
 max_idle = "5m"
 grace = "45s"
 origins = ["https://example.org", "http://Localhost:8080"]
+probe = false
 
 [endpoint.echo]
 app = "echo"
