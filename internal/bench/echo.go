@@ -36,7 +36,8 @@ type Echoed struct {
 func (e *Echoed) PerSecond() float64 { return float64(e.Messages) / e.Took.Seconds() }
 
 // Echo opens the load's sessions with something that echoes messages, keeps them busy,
-// and measures for a while once they are warm. CPU is the time that each of these
+// and measures for a while once they are warm; longer where less comes back than two
+// messages for each that is under way. CPU is the time that each of these
 // groups of processes used meanwhile.
 func Echo(ctx context.Context, open Opener, l Load, warm, during time.Duration, progress Progress, pids ...[]int) (*Echoed, error) {
 	players, err := players(ctx, open, l, warm+during+Patience)
@@ -77,6 +78,10 @@ func Echo(ctx context.Context, open Opener, l Load, warm, during time.Duration, 
 	phase.Store(measuring)
 	if err == nil {
 		err = wait(ctx, during, errs, func() { progress.tell("messages", count()-n, 0) })
+	}
+	// Those that were under way when it began are not timed: some more must come.
+	for least := 2*l.Sessions*l.Depth + 1; err == nil && count()-n < least && time.Since(start) < during+Patience/2; {
+		err = wait(ctx, time.Millisecond, errs, func() {})
 	}
 	e := &Echoed{Messages: count() - n, Took: time.Since(start), CPU: cpu()}
 	for i := range e.CPU {

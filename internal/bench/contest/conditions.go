@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -72,6 +73,12 @@ func version(pattern, name string, args ...string) string {
 		return unknown
 	}
 	return match(pattern, string(out))
+}
+
+// noisy tells whether others worked on the machine just before.
+func (c conditions) noisy() bool {
+	load, err := strconv.ParseFloat(c.load, 64)
+	return err == nil && load > 1
 }
 
 func (c conditions) String() string {

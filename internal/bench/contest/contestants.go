@@ -32,6 +32,8 @@ const (
 	tandemLighttpd    = "Tandem `binary`, lighttpd"
 	tandemCat         = "Tandem with `cat`, nginx"
 	websocketdCat     = "websocketd with `cat`, nginx"
+	clientSingle      = "Tandem, nginx, package client, single"
+	clientSplit       = "Tandem, nginx, package client, split"
 )
 
 // contestants are the echoes whose rates are compared; the first is what the others
@@ -75,9 +77,9 @@ func (h *house) products(web, tandem int) (all []*contestant) {
 		{"nginx", "http://" + h.nginx.host + "/tandem", web, []string{client.Single, "split", "poll"}},
 		{"Apache", h.apache.FastCGI(), h.apache.Pid(), []string{client.Pulse, "split", "poll"}},
 	} {
-		for i, transport := range server.transports {
+		for _, transport := range server.transports {
 			all = append(all, &contestant{name: "Tandem, " + server.name + ", package client, " + transport,
-				open: product(server.url, transport), web: server.pid, backend: tandem, quick: i == 0, loads: shortLoads})
+				open: product(server.url, transport), web: server.pid, backend: tandem, quick: transport != "poll", loads: productLoads})
 		}
 	}
 	return all

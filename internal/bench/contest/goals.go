@@ -14,11 +14,15 @@ type goal struct {
 	number string // how figures are shown
 	value  func(*results) []float64
 	note   func(*results) string // what else belongs to it; nil: nothing
+	// optional says that it can't be measured everywhere: by what scripts/setup bench
+	// installs, or a transport that package client may not offer.
+	optional bool
 }
 
 var (
 	busy = bench.Load{Sessions: 50, Depth: 1}
 	deep = bench.Load{Sessions: 50, Depth: 16}
+	lone = bench.Load{Sessions: 1, Depth: 1}
 )
 
 // goals are in the order of how much a user gains by them.
@@ -42,16 +46,18 @@ func goals() []goal {
 		{figure: "ping-pong rate, 50 sessions, to Go WebSocket's, both through nginx", limit: 1.3, number: "%.2f", value: compare(busy, tandemBinary, goWebSocket, perSecond)},
 		{figure: "its p99", most: true, limit: 1, number: "%.2f", value: compare(busy, tandemBinary, goWebSocket, p99)},
 		{figure: "rate 16 deep, 50 sessions, to Go WebSocket's", limit: 2, number: "%.2f", value: compare(deep, tandemBinary, goWebSocket, perSecond)},
-		{figure: "p50, 50 sessions, to Go TCP through nginx's stream module", most: true, limit: 1.1, number: "%.2f", value: compare(busy, tandemBinary, rawTCP, p50)},
+		{figure: "p50, 50 sessions, to Go TCP through nginx's stream module", most: true, limit: 1.1, number: "%.2f", optional: true, value: compare(busy, tandemBinary, rawTCP, p50)},
 		{figure: "server CPU per message, 50 sessions, to nginx and Go WebSocket", most: true, limit: 0.85, number: "%.2f", value: compare(busy, tandemBinary, goWebSocket, cpu)},
-		{figure: "rate with `cat`, 50 sessions, to websocketd's with `cat`, both through nginx", limit: 1.2, number: "%.2f", value: compare(busy, tandemCat, websocketdCat, perSecond)},
-		{figure: "memory for an idle session with `cat`, without `cat`'s own, to websocketd's", most: true, limit: 0.5, number: "%.2f",
+		{figure: "rate with `cat`, 50 sessions, to websocketd's with `cat`, both through nginx", limit: 1.2, number: "%.2f", optional: true, value: compare(busy, tandemCat, websocketdCat, perSecond)},
+		{figure: "memory for an idle session with `cat`, without `cat`'s own, to websocketd's", most: true, limit: 0.5, number: "%.2f", optional: true,
 			value: func(r *results) []float64 {
 				return quotients(r.sat(idleCat, backendOf), r.sat(idleWebsocketd, backendOf))
 			},
 			note: func(r *results) string {
 				return fmt.Sprintf("%.1f KiB and %.1f KiB", spreadOf(r.sat(idleCat, backendOf)).median, spreadOf(r.sat(idleWebsocketd, backendOf)).median)
 			}},
+		{figure: "p50 by split to p50 by single, 1 session, package client, nginx", most: true, limit: 2, number: "%.2f", optional: true, value: compare(lone, clientSplit, clientSingle, p50)},
+		{figure: "the same, 50 sessions", most: true, limit: 2, number: "%.2f", optional: true, value: compare(busy, clientSplit, clientSingle, p50)},
 		{figure: "rate through lighttpd, 50 sessions, to that through nginx", limit: 0.6, number: "%.2f", value: compare(busy, tandemLighttpd, tandemBinary, perSecond)},
 		{figure: "time to open a session, to a WebSocket handshake, both through nginx", most: true, limit: 1, number: "%.2f",
 			value: func(r *results) []float64 { return r.startRatio(startSession, firstOf) }},
@@ -113,11 +119,14 @@ func (r *results) sat(name string, of func(sat) float64) []float64 {
 func (r *results) startRatio(name string, of func(start) float64) []float64 {
 	for _, all := range r.starts {
 		if all.name == name {
-			return quotients(column(all.of[1], of), column(all.of[0], of))
+			return quotients(startGroups(all.of[1], of), startGroups(all.of[0], of))
 		}
 	}
 	return nil
 }
+
+// startGroups makes rounds of starts.
+func startGroups(all []start, of func(start) float64) []float64 { return groups(column(all, of), 10) }
 
 func firstOf(s start) float64 { return millis(s.first) }
 func echoOf(s start) float64  { return millis(s.echo) }

@@ -9,7 +9,11 @@ import (
 
 // report writes the tables, in Markdown.
 func (r *results) report(to io.Writer) {
-	fmt.Fprintf(to, "%v\n\n## Goals\n\n| figure | goal | reached | met |\n|---|---|---|---|\n", r.conditions)
+	fmt.Fprintf(to, "%v\n", r.conditions)
+	if r.conditions.noisy() {
+		fmt.Fprint(to, "\n**The machine was not quiet**: these figures say little, and less the smaller a difference is.\n")
+	}
+	fmt.Fprint(to, "\n## Goals\n\n| figure | goal | reached | met |\n|---|---|---|---|\n")
 	for _, g := range goals() {
 		fmt.Fprint(to, g.row(r))
 	}
@@ -74,11 +78,11 @@ func (all *starts) report(to io.Writer) {
 	for i, ss := range all.of {
 		ratio := [2]string{"1", "1"}
 		if i > 0 {
-			ratio[0] = ratios(column(ss, firstOf), column(all.of[0], firstOf)).format("%.2f")
-			ratio[1] = ratios(column(ss, echoOf), column(all.of[0], echoOf)).format("%.2f")
+			ratio[0] = ratios(startGroups(ss, firstOf), startGroups(all.of[0], firstOf)).format("%.2f")
+			ratio[1] = ratios(startGroups(ss, echoOf), startGroups(all.of[0], echoOf)).format("%.2f")
 		}
 		fmt.Fprintf(to, "| %s | %s | %s | %s | %s |\n", all.names[i],
-			spreadOf(column(ss, firstOf)).format("%.2f"), ratio[0], spreadOf(column(ss, echoOf)).format("%.2f"), ratio[1])
+			spreadOf(startGroups(ss, firstOf)).format("%.2f"), ratio[0], spreadOf(startGroups(ss, echoOf)).format("%.2f"), ratio[1])
 	}
 }
 

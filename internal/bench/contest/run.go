@@ -36,8 +36,8 @@ var (
 )
 
 var (
-	shortLoads = []bench.Load{{Sessions: 50, Depth: 1}, {Sessions: 50, Depth: 16}}
-	loads      = []bench.Load{{Sessions: 50, Depth: 1}, {Sessions: 50, Depth: 16}, {Sessions: 1, Depth: 1}, {Sessions: 1, Depth: 16}}
+	productLoads = []bench.Load{{Sessions: 50, Depth: 1}, {Sessions: 50, Depth: 16}, {Sessions: 1, Depth: 1}}
+	loads        = []bench.Load{{Sessions: 50, Depth: 1}, {Sessions: 50, Depth: 16}, {Sessions: 1, Depth: 1}, {Sessions: 1, Depth: 16}}
 )
 
 // results are what one run measured.

@@ -38,6 +38,16 @@ func quotients(these, those []float64) (all []float64) {
 
 func ratios(these, those []float64) spread { return spreadOf(quotients(these, those)) }
 
+// groups are the medians of as many groups of values that were measured one after the
+// other: of hundreds of single events the smallest and the largest say nothing.
+func groups(values []float64, n int) (medians []float64) {
+	for i := range min(n, len(values)) {
+		group := values[i*len(values)/n : max((i+1)*len(values)/n, i*len(values)/n+1)]
+		medians = append(medians, spreadOf(group).median)
+	}
+	return medians
+}
+
 // format shows the median, and the smallest and the largest.
 func (s spread) format(number string) string {
 	return fmt.Sprintf("%s (%s–%s)", fmt.Sprintf(number, s.median), fmt.Sprintf(number, s.min), fmt.Sprintf(number, s.max))
