@@ -15,32 +15,38 @@ import (
 	"tandem/internal/servertest"
 )
 
-// apartEndpoints are for split and poll: sessions that outlive their requests.
+// apartEndpoints are for split and poll: sessions that outlive their requests. By
+// heartbeats web servers find out that a client has gone, before they are stopped.
 const apartEndpoints = `
 [endpoint.echo]
 path = "/tandem"
 app = "echo"
 grace = "30s"
+heartbeat = "2s"
 
 [endpoint.cat]
 path = "/tandem/cat"
 command = ["/bin/cat"]
 grace = "30s"
+heartbeat = "2s"
 
 [endpoint.status]
 path = "/tandem/status"
 command = ["/bin/sh", "-c", "read -r line; echo \"$line\"; exit 3"]
 grace = "30s"
+heartbeat = "2s"
 
 [endpoint.deaf]
 path = "/tandem/deaf"
 command = ["/bin/sleep", "60"]
 grace = "30s"
+heartbeat = "2s"
 
 [endpoint.once]
 path = "/tandem/once"
 command = ["/bin/sh", "-c", "echo started once; exec cat"]
 grace = "30s"
+heartbeat = "2s"
 `
 
 // An entrance is one interface of a web server, over one version of HTTP.
