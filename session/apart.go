@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -56,6 +57,7 @@ type named struct {
 	transport string
 	attempt   uint64
 	opens     bool // it made the session
+	whole     bool // its body has been read to its end
 }
 
 // attempt is the number that r tells, 0 if it tells none.
@@ -75,8 +77,12 @@ func attempt(r *http.Request) (uint64, *refusal) {
 // unless a later one was there. The request that opened the session has claimed
 // both already. A request that was the send half stops reading. s.halves is held.
 func (s *Session) claim(n uint64, opens, send, receive bool) *refusal {
+	if s.removed {
+		return errGone
+	}
 	if late := func(last uint64) bool { return n < last || n == last && !opens }; send && late(s.attempts.send) || receive && late(s.attempts.receive) {
-		return refusalf(http.StatusConflict, "Expected a Tandem-Attempt above that of the session's last request; got %d: this request came late.", n)
+		return &refusal{status: http.StatusConflict, late: true, ack: true,
+			detail: fmt.Sprintf("Expected a Tandem-Attempt above that of the session's last request; got %d: this request came late.", n)}
 	}
 	if receive {
 		s.attempts.receive = n
@@ -106,7 +112,7 @@ func openKey(r *http.Request, info *gateway.Info) (string, *refusal) {
 	case key == "":
 		return "", nil
 	case !openKeys.MatchString(key):
-		return "", refusalf(http.StatusBadRequest, "Expected a Tandem-Open of 22 to 64 characters [A-Za-z0-9_-], 128 random bits; got %.70q.", key)
+		return "", refusalf(http.StatusBadRequest, "Expected a Tandem-Open of 22 to 64 characters [A-Za-z0-9_-], 128 random bits; got %d bytes.", len(key)) // a secret
 	}
 	return key + " " + info.User, nil
 }
@@ -114,30 +120,38 @@ func openKey(r *http.Request, info *gateway.Info) (string, *refusal) {
 var owners = regexp.MustCompile(`^[a-z0-9]{16}$`)
 
 // claimOwner has other processes find the session. If one of them has opened it
-// already, it returns what relays there.
-func (s *Session) claimOwner() http.Handler {
-	o := &s.handler.options
+// already, elsewhere is what relays there. Requests that open the session once more
+// wait for that.
+func (s *Session) claimOwner() {
+	defer close(s.claimed)
+	h := s.handler
+	o := &h.options
 	if o.Owners == nil || s.openKey == "" && s.peer.Transport != "split" && s.peer.Transport != "poll" {
-		return nil
+		return
 	}
 	owner, release, err := o.Owners.Claim(s.openKey)
 	switch {
 	case err != nil:
 		s.log.Error("other processes can't find this session", "error", err)
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s.handler.refuse(w, r, &refusal{status: http.StatusServiceUnavailable, retryAfter: 5,
+		s.elsewhere = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.refuse(w, r, &refusal{status: http.StatusServiceUnavailable, retryAfter: 5,
 				detail: "The requests of a session would not find each other here; the server's log says why (state_dir)."})
 		})
 	case release != nil:
-		s.handler.mu.Lock()
-		defer s.handler.mu.Unlock()
-		s.unclaim = sync.OnceFunc(release)
-		return nil
+		h.mu.Lock()
+		here := h.sessions[s.id] == s
+		if here {
+			s.unclaim = sync.OnceFunc(release)
+		}
+		h.mu.Unlock()
+		if !here { // it has ended meanwhile, as the server stops
+			release()
+		}
+	default:
+		if s.elsewhere = o.Owners.Forward(owner); s.elsewhere == nil {
+			s.elsewhere = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.refuse(w, r, errGone) })
+		}
 	}
-	if elsewhere := o.Owners.Forward(owner); elsewhere != nil {
-		return elsewhere
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handler.refuse(w, r, errGone) })
 }
 
 // firstBatch is the most that a body has which opens a session, in bytes: what the
@@ -163,15 +177,25 @@ func whole(w http.ResponseWriter, r *http.Request) *refusal {
 // openApart opens the session, or opens it once more, with a body that is the first
 // batch and a response that is the first receive half.
 func (s *Session) openApart(w http.ResponseWriter, r *http.Request, n named) {
-	p := s.take(w, r, n)
-	if p == nil {
-		s.follow(w, r, n, 0)
+	starts := false
+	_, p := s.take(w, r, n, func(f *frame.Frame) error {
+		if f.Type == frame.TypeStart || f.Type == frame.TypeOpen && !f.Hold {
+			starts = true // when all of the batch is in order
+			return nil
+		}
+		return s.control(f)
+	})
+	if p != nil {
+		if n.opens && !p.late {
+			s.abandon()
+		}
+		s.handler.refuse(w, r, p)
 		return
 	}
-	if n.opens && p != errSuperseded {
-		s.CloseNow()
+	if starts {
+		s.start()
 	}
-	s.handler.refuse(w, r, p)
+	s.follow(w, r, n, 0)
 }
 
 // receiveHalf answers with what the session has to say from now on, or, in poll,
@@ -181,6 +205,7 @@ func (s *Session) receiveHalf(w http.ResponseWriter, r *http.Request, n named) {
 		s.handler.refuse(w, r, errGone)
 		return
 	}
+	defer unread(w, r)()
 	var after uint64
 	if told := r.Header.Get("Tandem-After"); told != "" {
 		var err error
@@ -233,7 +258,7 @@ func pollWait(r *http.Request) time.Duration {
 
 // sendHalf takes in the request's body, and answers with an ack.
 func (s *Session) sendHalf(w http.ResponseWriter, r *http.Request, n named) {
-	p := s.take(w, r, n)
+	batch, p := s.take(w, r, n, s.control)
 	if p != nil && !p.ack {
 		s.handler.refuse(w, r, p)
 		return
@@ -244,6 +269,9 @@ func (s *Session) sendHalf(w http.ResponseWriter, r *http.Request, n named) {
 		defer unread(w, r)()
 	}
 	ack := s.link.AckFrame()
+	if batch != nil {
+		ack = batch.AckFrame()
+	}
 	body, err := n.out.Append(nil, &ack)
 	if err != nil {
 		panic(err) // numbers
@@ -257,25 +285,33 @@ func (s *Session) sendHalf(w http.ResponseWriter, r *http.Request, n named) {
 }
 
 // take feeds the session with the request's body. A refusal that is an ack, too,
-// leaves the session as it was.
-func (s *Session) take(w http.ResponseWriter, r *http.Request, n named) *refusal {
+// leaves the session as it was. The batch is nil where the body was not looked at.
+func (s *Session) take(w http.ResponseWriter, r *http.Request, n named, control func(*frame.Frame) error) (*flow.Batch, *refusal) {
 	rc := http.NewResponseController(w)
 	rc.SetReadDeadline(time.Time{})
 	s.halves.Lock()
 	if p := s.claim(n.attempt, n.opens, true, false); p != nil {
 		s.halves.Unlock()
-		p.ack = true
-		return p
+		return nil, p
 	}
-	s.upload = rc
-	batch := s.link.Batch(n.in, s.control)
+	if !n.whole {
+		s.upload = rc
+	}
+	batch := s.link.Batch(n.in, control)
 	s.halves.Unlock()
 	err := batch.Feed(r.Body)
 	s.halves.Lock()
 	if s.upload == rc {
 		s.upload = nil
+	} else if !n.whole {
+		closeAfter(w, r) // net/http takes the deadline that it met for the connection's end
 	}
 	s.halves.Unlock()
+	return batch, s.verdict(err)
+}
+
+// verdict is what becomes of a batch that was fed with err.
+func (s *Session) verdict(err error) *refusal {
 
 	var gap *flow.GapError
 	var overrun *flow.OverrunError
@@ -297,4 +333,4 @@ func (s *Session) take(w http.ResponseWriter, r *http.Request, n named) *refusal
 	return refusalf(http.StatusBadRequest, "The request's body could not be read to its end: %v.", err)
 }
 
-var errSuperseded = &refusal{status: http.StatusConflict, ack: true, detail: "A later request of the session has taken this one's place."}
+var errSuperseded = &refusal{status: http.StatusConflict, ack: true, late: true, detail: "A later request of the session has taken this one's place."}

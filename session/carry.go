@@ -18,6 +18,9 @@ import (
 // response, of which begin makes an attach. It returns when the session is over, or
 // has lost this request or left it for another, and nothing reads or writes.
 func (s *Session) carry(w http.ResponseWriter, r *http.Request, n named, begin func(flow.Carrier, frame.Codec, flow.Pulse, *frame.Frame) *flow.Attach) {
+	if r.Header.Get("Expect") != "" && r.ProtoAtLeast(1, 1) && s.peer.Interface == gateway.HTTP {
+		w.WriteHeader(http.StatusContinue) // else curl holds its body back for a second: our header comes before we read
+	}
 	s.halves.Lock()
 	if p := s.claim(n.attempt, n.opens, true, true); p != nil {
 		s.halves.Unlock()
@@ -30,9 +33,6 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, n named, begin f
 	resp := newResponse(w, r)
 	resp.reading.Store(true)
 	resp.rc.EnableFullDuplex() // only HTTP/1 servers need it, the others say it is not supported
-	if r.Header.Get("Expect") != "" && r.ProtoAtLeast(1, 1) && s.peer.Interface == gateway.HTTP {
-		w.WriteHeader(http.StatusContinue) // else curl holds its body back for a second: our header comes before we read
-	}
 	closeAfter(w, r)
 	streamHeader(w, n.out)
 	var carrier flow.Carrier = resp

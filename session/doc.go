@@ -17,9 +17,9 @@
 //	}), nil)
 //	http.ListenAndServe("127.0.0.1:8080", h)
 //
-// A session runs over the transport single, or pulse behind Apache's
-// mod_proxy_fcgi. With Options.Grace it outlives a request that was cut, and
-// another request resumes it. Not supported yet: the transports split and poll.
+// A session runs over one request (single, and pulse behind Apache's
+// mod_proxy_fcgi), or over several, in halves (split, poll). With Options.Grace it
+// outlives a request that was cut, and another request resumes it.
 //
 // The wire is that of docs/protocol.md, version 1.
 package session

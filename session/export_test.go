@@ -4,5 +4,12 @@ package session
 func Taken(l *Limits) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.all + len(l.byAddr) + len(l.byUser)
+	return l.all + len(l.byAddr) + len(l.byUser) + len(l.kept)
+}
+
+// Remembered is how many openings h knows by their Tandem-Open.
+func Remembered(h *Handler) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.opens)
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"tandem/internal/gateway"
 	"tandem/session/frame"
@@ -20,7 +21,8 @@ type Handler struct {
 
 	mu       sync.Mutex
 	sessions map[string]*Session
-	opens    map[string]*Session // by Tandem-Open and user
+	opens    map[string]*Session // by Tandem-Open and user; nil: its session is over
+	over     int                 // how many of opens are
 	stop     chan struct{}       // closed when no new session may come
 	idle     chan struct{}       // closed when stopping and no session is left
 }
@@ -76,20 +78,45 @@ func (h *Handler) stopping() bool {
 	}
 }
 
+// remove forgets s, which is over.
 func (h *Handler) remove(s *Session) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s.halves.Lock()
+	s.halves.Lock() // not within h.mu: who holds it may wait for a client
+	s.removed = true
 	s.stopUpload()
 	s.halves.Unlock()
+	h.mu.Lock()
+	here := h.sessions[s.id] == s
 	delete(h.sessions, s.id)
-	if s.openKey != "" {
-		delete(h.opens, s.openKey)
-	}
-	s.unclaim()
-	if h.stopping() && len(h.sessions) == 0 {
+	if here && h.stopping() && len(h.sessions) == 0 {
 		close(h.idle)
 	}
+	remember := here && s.openKey != "" && !s.void && s.grace > 0 && h.over < maxOver
+	if remember {
+		h.opens[s.openKey] = nil
+		h.over++
+	}
+	h.mu.Unlock()
+	switch {
+	case remember:
+		key, unclaim := s.openKey, s.unclaim
+		time.AfterFunc(s.grace, func() { h.forget(key, unclaim, 1) })
+	case here:
+		h.forget(s.openKey, s.unclaim, 0)
+	}
+}
+
+// maxOver is how many sessions' Tandem-Open are remembered after their end, for the
+// grace time: a request that opened one may have been delayed or doubled on its way,
+// and must not start the app once more.
+const maxOver = 10_000
+
+// forget has another session be opened with key; over is 1 where it was remembered.
+func (h *Handler) forget(key string, unclaim func(), over int) {
+	unclaim()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.opens, key)
+	h.over -= over
 }
 
 // ServeHTTP answers one request. It returns when the request no longer carries
@@ -176,26 +203,30 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Inf
 		p = h.mayPart(r, info, n.in)
 	}
 	if p == nil && apart(r) {
+		n.whole = true
 		p = whole(w, r)
 	}
 	if p != nil {
 		h.refuse(w, r, p)
 		return
 	}
-	if s := h.opened(key); s != nil {
+	if s, p := h.opened(key); p != nil {
+		h.refuse(w, r, p)
+		return
+	} else if s != nil {
 		s.reopen(w, r, n)
 		return
 	}
 	peer := newPeer(r, info)
 	peer.Codec = n.in.Name()
 	peer.Transport = n.transport
-	release, p := h.options.Limits.admit(&peer)
+	place, p := h.options.Limits.admit(&peer)
 	if p != nil {
 		h.refuse(w, r, p)
 		return
 	}
 	s := newSession(h, peer, n.in.Framed())
-	s.release, s.openKey, s.attempts = release, key, attempts{n.attempt, n.attempt}
+	s.place, s.openKey, s.attempts = place, key, attempts{n.attempt, n.attempt}
 	first, p := h.add(s)
 	switch {
 	case p != nil:
@@ -207,9 +238,9 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Inf
 		first.reopen(w, r, n)
 		return
 	}
-	if elsewhere := s.claimOwner(); elsewhere != nil {
-		s.CloseNow()
-		elsewhere.ServeHTTP(w, r)
+	if s.claimOwner(); s.elsewhere != nil {
+		s.abandon()
+		s.elsewhere.ServeHTTP(w, r)
 		return
 	}
 	if apart(r) {
@@ -220,14 +251,17 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Inf
 }
 
 // opened is the session that was opened with key, if there is one.
-func (h *Handler) opened(key string) *Session {
-	if key == "" {
-		return nil
-	}
+func (h *Handler) opened(key string) (*Session, *refusal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.opens[key]
+	s, known := h.opens[key]
+	if known && s == nil {
+		return nil, errOver
+	}
+	return s, nil
 }
+
+var errOver = refusalf(http.StatusGone, "The session with this Tandem-Open has ended. To open another one, send another value.")
 
 // add makes s one of the handler's sessions, unless another request has opened
 // it first: that one it returns.
@@ -238,8 +272,10 @@ func (h *Handler) add(s *Session) (*Session, *refusal) {
 		return nil, &refusal{status: http.StatusServiceUnavailable, retryAfter: 2, detail: "This server is stopping. Try again soon."}
 	}
 	if s.openKey != "" {
-		if first := h.opens[s.openKey]; first != nil {
+		if first, known := h.opens[s.openKey]; first != nil {
 			return first, nil
+		} else if known {
+			return nil, errOver
 		}
 		h.opens[s.openKey] = s
 	}
@@ -302,7 +338,14 @@ func (s *Session) resume(w http.ResponseWriter, r *http.Request, n named) {
 // answer: the program is not started twice.
 func (s *Session) reopen(w http.ResponseWriter, r *http.Request, n named) {
 	n.opens = false
+	select {
+	case <-s.claimed:
+	case <-r.Context().Done():
+		return
+	}
 	switch {
+	case s.elsewhere != nil:
+		s.elsewhere.ServeHTTP(w, r)
 	case !n.in.Framed():
 		s.handler.refuse(w, r, refusalf(http.StatusUnsupportedMediaType, "Expected json or binary to open a session once more; got %s, which can't tell what has arrived.", n.in.MediaType()))
 	case apart(r):

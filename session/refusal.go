@@ -15,6 +15,7 @@ type refusal struct {
 	retryAfter int    // seconds; 0: don't say
 	allow      string // methods, for 405
 	ack        bool   // of a batch: answered with an ack
+	late       bool   // because a later request of the session has come
 }
 
 func refusalf(status int, format string, args ...any) *refusal {

@@ -58,19 +58,24 @@ type Session struct {
 
 	begin   sync.Once   // start the app, or find that it never will be
 	late    *time.Timer // ends a session whose client never has the app start
-	release func()      // give the place within the limits back
+	place   *place      // within the limits
 	unclaim func()      // let other processes have openKey
 	openKey string      // its Tandem-Open and user; empty without
-	born    time.Time
-	grace   time.Duration // 0: it can't be resumed
+	void    bool        // nobody has heard of it: openKey may open another one
+
+	claimed   chan struct{} // closed when it is known whether another process has openKey
+	elsewhere http.Handler  // relays there, or says why it can't be known
+	born      time.Time
+	grace     time.Duration // 0: it can't be resumed
 
 	halves   sync.Mutex // held to change who carries the session
 	attempts attempts
 	upload   *http.ResponseController // of the request that is the send half
+	removed  bool                     // no request may wait for it any more
 }
 
 func newSession(h *Handler, peer Peer, framed bool) *Session {
-	s := &Session{peer: peer, handler: h, born: time.Now(), unclaim: func() {}}
+	s := &Session{peer: peer, handler: h, born: time.Now(), unclaim: func() {}, claimed: make(chan struct{})}
 	if framed {
 		s.grace = h.options.Grace
 	}
@@ -140,22 +145,24 @@ func (s *Session) run() {
 	s.link.Finish(context.Background(), code, reason)
 	s.cancel(context.Canceled)
 	s.logEnd()
-	s.release()
 	s.keep()
+	s.place.release()
 	s.handler.remove(s)
 }
 
 // keep returns when the session may be forgotten: its client knows of its end,
-// or has had its time to come back for it.
+// or has had its time to come back for it, or another session needs its place.
 func (s *Session) keep() {
 	if s.grace == 0 {
 		return
 	}
+	s.place.keep()
 	timer := time.NewTimer(s.grace)
 	defer timer.Stop()
 	select {
 	case <-s.link.Delivered():
 	case <-timer.C:
+	case <-s.place.needed:
 	case <-s.handler.stop:
 	}
 }
@@ -173,9 +180,12 @@ func (s *Session) forgotten() bool {
 
 // abandon drops a session that nobody has heard of.
 func (s *Session) abandon() {
-	s.begin.Do(func() {})
-	s.late.Stop()
-	s.release()
+	s.begin.Do(func() {
+		s.late.Stop()
+		s.place.release()
+		s.void = true
+		s.handler.remove(s)
+	})
 	s.link.Lost("never begun")
 }
 
@@ -211,7 +221,7 @@ func (s *Session) terminated(e *CloseError) {
 	s.begin.Do(func() { // it never started
 		s.late.Stop()
 		s.logEnd()
-		s.release()
+		s.place.release()
 		s.handler.remove(s)
 	})
 }
