@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"tandem/internal/browsertest"
 	"tandem/internal/servertest"
@@ -108,7 +109,7 @@ func ends(t *testing.T, b *browsertest.Browser) {
 
 // A page that goes away ends its session.
 func leave(t *testing.T, b *browsertest.Browser) {
-	s := newSite(t, &session.Options{})
+	s := newSite(t, &session.Options{Grace: 5 * time.Second})
 	p := open(t, b, s.url)
 	p.Eval(t, `start()`, nil)
 	p.Eval(t, `setTimeout(() => location.reload())`, nil)
@@ -117,7 +118,7 @@ func leave(t *testing.T, b *browsertest.Browser) {
 	prepare(t, p)
 	p.Eval(t, `start()`, nil)
 	p.Close(t)
-	s.ended(t, session.Code(1001))
+	s.left(t, b)
 }
 
 // A page that the browser keeps goes on with its session when the user comes back.
@@ -140,7 +141,7 @@ func backAndForth(t *testing.T, b *browsertest.Browser) {
 		t.Errorf("%d sessions, expected 1", n)
 	}
 	p.Close(t)
-	s.ended(t, session.Code(1001))
+	s.left(t, b)
 }
 
 func cut(t *testing.T, b *browsertest.Browser) {
@@ -252,7 +253,7 @@ func heldBack(t *testing.T, b *browsertest.Browser) {
 
 // The demo page, as its user has it.
 func page(t *testing.T, b *browsertest.Browser) {
-	s := newSite(t, &session.Options{})
+	s := newSite(t, &session.Options{Grace: 5 * time.Second})
 	p := b.Open(t, s.url+"/tandem")
 	p.Eval(t, `(() => {
 		globalThis.$ = id => document.getElementById(id);
@@ -281,12 +282,12 @@ func page(t *testing.T, b *browsertest.Browser) {
 	expect(t, p, `getComputedStyle(document.body).display + (document.querySelector("h1 img").naturalWidth > 0)`, "flextrue")
 	expect(t, p, `performance.getEntriesByType("resource").every(e => e.name.startsWith(location.href))`, "true")
 	p.Close(t)
-	s.ended(t, 1001)
+	s.left(t, b)
 }
 
 // All tabs have one session; when the one that carries it is closed, another goes on.
 func shared(t *testing.T, b *browsertest.Browser) {
-	s := newSite(t, &session.Options{})
+	s := newSite(t, &session.Options{Grace: 5 * time.Second})
 	var tabs []*browsertest.Page
 	for i := range 3 {
 		p := open(t, b, s.url)
@@ -339,7 +340,7 @@ func shared(t *testing.T, b *browsertest.Browser) {
 	tabs[2].Eval(t, `(t.send("alone"), until(() => t.got.includes("alone")))`, nil)
 	tabs[1].Close(t)
 	tabs[2].Close(t)
-	s.ended(t, session.Code(1001))
+	s.left(t, b)
 }
 
 // A leader that does not answer is replaced, and finds out when it wakes.

@@ -22,13 +22,15 @@ const path = { cut: false, requests: new Set() };
 
 /** wire is fetch, until the user cuts it. */
 async function wire(url, init) {
+  init.signal?.throwIfAborted();
   if (path.cut) throw new TypeError("the connection is cut");
   const stop = new AbortController();
-  const follow = () => stop.abort(init.signal.reason);
-  init.signal?.addEventListener("abort", follow);
+  init.signal?.addEventListener("abort", () => {
+    stop.abort(init.signal.reason);
+    path.requests.delete(stop);
+  });
   path.requests.add(stop);
-  const response = await fetch(url, { ...init, signal: stop.signal });
-  return response;
+  return fetch(url, { ...init, signal: stop.signal });
 }
 
 function cut(yes) {

@@ -127,6 +127,20 @@ func (s *site) ended(t *testing.T, code session.Code) {
 	}
 }
 
+// left waits for the end of the session of a tab that was closed. Firefox may end the
+// tab's process before its last request has left: then the session is lost.
+func (s *site) left(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
+	select {
+	case got := <-s.ends:
+		if got != 1001 && !(b.Kind == browsertest.Firefox && got == 4001) {
+			t.Errorf("the session ended with %d, expected 1001", got)
+		}
+	case <-time.After(patience):
+		t.Fatalf("the session did not end")
+	}
+}
+
 // held is a proxy that holds each answer back until it is complete.
 func held(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
