@@ -164,7 +164,6 @@ func (d *examination) passing(ctx context.Context, f form, patience int) Check {
 		}
 		known.single[f.name] = p.both
 		known.pulse[f.name] = p.pulsed
-		known.postEnds = known.postEnds || p.ended
 	})
 	switch {
 	case p.status == http.StatusLengthRequired:

@@ -10,25 +10,26 @@ type Symptom string
 
 // Symptoms.
 const (
-	ResponseHeld   Symptom = "response held back"        // until a buffer is full, or the end
-	FirstHeld      Symptom = "first bytes held back"     // a few only
-	HeaderNeeded   Symptom = "response buffered"         // but X-Accel-Buffering: no prevents it
-	Compressed     Symptom = "response compressed"       // if the client allows it, as browsers do
-	RequestHeld    Symptom = "request held back"         // the app is called at the body's end
-	AnswerHeld     Symptom = "answer held back"          // of a POST, until its body has ended
-	LengthRequired Symptom = "length required"           // 411 for chunked bodies
-	TooLarge       Symptom = "size limited"              // 413
-	Slow           Symptom = "messages delayed"          // far more than a round trip
-	UploadRefused  Symptom = "upload refused"            // another status than for a small body
-	UploadStalled  Symptom = "upload stalled"            // for good
-	BodyTimeout    Symptom = "quiet body cut"            //
-	AnswerTimeout  Symptom = "quiet response cut"        //
-	GoneUnnoticed  Symptom = "client's end unnoticed"    //
-	GoneLate       Symptom = "client's end noticed late" // once the app writes
-	NoLogin        Symptom = "authorization withheld"    // from the app
-	HeaderDropped  Symptom = "header dropped"            // that sessions need
-	OldHTTP        Symptom = "requests become HTTP/1.0"  // between a proxy and the app
-	NoHTTP2        Symptom = "HTTP/2 not offered"        // over TLS
+	ResponseHeld    Symptom = "response held back"        // until a buffer is full, or the end
+	FirstHeld       Symptom = "first bytes held back"     // a few only
+	HeaderNeeded    Symptom = "response buffered"         // but X-Accel-Buffering: no prevents it
+	Compressed      Symptom = "response compressed"       // if the client allows it, as browsers do
+	RequestHeld     Symptom = "request held back"         // the app is called at the body's end
+	AnswerHeld      Symptom = "answer held back"          // of a POST, until its body has ended
+	LengthRequired  Symptom = "length required"           // 411 for chunked bodies
+	TooLarge        Symptom = "size limited"              // 413
+	Slow            Symptom = "messages delayed"          // far more than a round trip
+	UploadRefused   Symptom = "upload refused"            // another status than for a small body
+	UploadStalled   Symptom = "upload stalled"            // for good
+	BodyTimeout     Symptom = "quiet body cut"            //
+	AnswerTimeout   Symptom = "quiet response cut"        //
+	GoneUnnoticed   Symptom = "client's end unnoticed"    //
+	GoneLate        Symptom = "client's end noticed late" // once the app writes
+	SessionNotFound Symptom = "session not found"         // by its second request
+	NoLogin         Symptom = "authorization withheld"    // from the app
+	HeaderDropped   Symptom = "header dropped"            // that sessions need
+	OldHTTP         Symptom = "requests become HTTP/1.0"  // between a proxy and the app
+	NoHTTP2         Symptom = "HTTP/2 not offered"        // over TLS
 )
 
 // seen is a symptom, and what about it changes the lines to paste.
@@ -203,6 +204,11 @@ var catalogue = []remedy{
 	{family: "lighttpd", symptoms: []Symptom{Compressed}, directive: "compress.filetype", before: "1.4.56",
 		lines: []string{"compress.filetype = ()"}, where: lighttpdURL, doc: "docs/lighttpd.md#traps", trap: 9,
 		why: "mod_compress compresses responses for clients that allow it; a compressor may hold messages back"},
+
+	// Tandem itself, behind any web server.
+	{symptoms: []Symptom{SessionNotFound}, directive: "state_dir",
+		lines: []string{`state_dir = "/run/tandem/state"`}, where: "in tandem.toml, the same folder for all processes of the endpoint, theirs alone (0700); with several machines, have the balancer send a client always to the same one", doc: "docs/configuration.md",
+		why: "A session lives in one process, and a later request met another one that did not find it"},
 
 	// Proxies that call themselves by name.
 	{family: "haproxy", symptoms: []Symptom{RequestHeld, AnswerHeld}, directive: "option http-buffer-request",

@@ -24,11 +24,11 @@ func (d *examination) choose() {
 				how = works(f.single, chunkedForm, declaredForm)
 			}
 		case "split":
-			if f.getStreams && f.postEnds {
+			if f.getStreams && f.meet {
 				how = "a streamed response, requests beside it"
 			}
 		case "poll":
-			if f.postEnds {
+			if f.meet {
 				how = "one request after the other"
 			}
 		}

@@ -104,9 +104,9 @@ type examination struct {
 // facts are what the choice of a transport and later checks need to know.
 type facts struct {
 	getStreams    bool
-	postEnds      bool // a finite POST is answered
 	single, pulse map[string]bool
 	refused       bool // a large body is refused
+	meet          bool // requests of one session find each other
 }
 
 // A check tests one thing. patience multiplies its waiting times: 1, and more where a
@@ -136,6 +136,7 @@ func (d *examination) examine(ctx context.Context) {
 		check{"client gone", d.gone},
 	)
 	d.addAll(explained(d.all(ctx, quick)))
+	d.addAll(d.all(ctx, []check{{"requests meet", d.requestsMeet}}))
 	if d.options.Slow > 0 {
 		d.addAll(attribute(d.all(ctx, []check{
 			{"quiet body", d.quietBody},

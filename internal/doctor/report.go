@@ -100,9 +100,15 @@ const (
 func (r *Report) find(path Path, s seen, v Verdict) {
 	var found []Finding
 	for _, hop := range path.Hops {
-		if remedy := look(hop, s.Symptom); remedy != nil {
-			found = append(found, remedy.finding(hop, r.host, s, v))
+		remedy := look(hop, s.Symptom)
+		if remedy == nil {
+			continue
 		}
+		if remedy.family == "" && remedy.way == "" { // whichever the hop is
+			found = []Finding{remedy.finding(Hop{Name: "Tandem"}, r.host, s, v)}
+			break
+		}
+		found = append(found, remedy.finding(hop, r.host, s, v))
 	}
 	if len(found) == 0 && v == Fault {
 		found = append(found, unknown(path, s))

@@ -3,6 +3,7 @@ package doctor_test
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -279,6 +280,22 @@ func TestNamesTheDirective(t *testing.T) {
 				t.Errorf("expected one finding, got %+v", r.Findings)
 			}
 		})
+	}
+}
+
+// Processes that don't find each other's sessions are named as such.
+func TestLostSessions(t *testing.T) {
+	t.Parallel()
+	// Two machines behind a balancer that takes turns.
+	a := servertest.StartTandem(t, "http = \"$HTTP\"\nstate_dir = \"$DIR/state\"\n"+endpoints)
+	b := servertest.StartTandem(t, "http = \"$HTTP\"\nstate_dir = \"$DIR/state\"\n"+endpoints)
+	s := servertest.Start(t, servertest.Nginx, servertest.Config{
+		Global: fmt.Sprintf("upstream both { server %s; server %s; }", strings.TrimPrefix(a.HTTP, "http://"), strings.TrimPrefix(b.HTTP, "http://")),
+		Extra:  "location /both { proxy_pass http://both/tandem; proxy_http_version 1.1; client_max_body_size 0; proxy_buffering off; gzip off; }",
+	})
+	r := examine(t, s.URL+"/both", doctor.Options{})
+	if r.Status != doctor.Unusable || !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool { return f.Directive == "state_dir" && f.Hop == "Tandem" }) {
+		t.Errorf("status %d, %+v", r.Status, r.Findings)
 	}
 }
 
