@@ -102,7 +102,7 @@ func (d *examination) meet(ctx context.Context) bool {
 		}
 	}
 	slices.Sort(trips)
-	d.roundTrip = trips[1]
+	d.roundTrip = trips[0] // the others met a busy machine, or the start of a process
 	e := echoes[0]
 	d.path = d.newPath(first, e)
 	d.path.RoundTrip = millis(d.roundTrip)

@@ -29,6 +29,8 @@ var allowed = map[string]struct {
 	"tandem/internal/config":   {never: `logrus|kong`},
 	"tandem/internal/owner":    {own: []string{"tandem/fcgi", "tandem/cgi", "tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
 	"tandem/internal/endpoint": {own: []string{"tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
+	"tandem/internal/probe":    {own: []string{"tandem/internal/gateway", "tandem/internal/problem"}, never: `^os/exec$|logrus|toml|kong`},
+	"tandem/internal/doctor":   {own: []string{"tandem/internal/probe", "tandem/internal/gateway", "tandem/internal/problem", "tandem/session/frame", "tandem/session/flow"}, never: `^os/exec$|logrus|toml|kong`},
 }
 
 func TestImports(t *testing.T) {
