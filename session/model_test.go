@@ -52,110 +52,8 @@ type model struct {
 
 type cost struct{ bytes, frags uint64 }
 
-// plan is what happens in one case.
-type plan struct {
-	up, down   []string // messages
-	codec      frame.Codec
-	transports []string
-	window     cost // the client's
-	heartbeat  uint64
-	quiet      bool // the client sends nothing that it need not
-	hold       bool
-	grace      time.Duration
-	slow       bool // the app
-	quits      bool // the client closes early
-	stops      bool // the server does
-	leaves     bool // the client doesn't answer the server's close
-	faults     int
-}
-
-const lastWords = "the last words"
-
-func newPlan(rng *rand.Rand) plan {
-	texts := func(from string) (texts []string) {
-		for i := range rng.IntN(60) {
-			n := rng.IntN(60)
-			if rng.IntN(8) == 0 {
-				n = rng.IntN(40 << 10)
-			}
-			texts = append(texts, fmt.Sprint(from, i, strings.Repeat("é", n/2)))
-		}
-		return texts
-	}
-	p := plan{
-		up: texts("up"), down: append(texts("down"), lastWords),
-		codec:      []frame.Codec{frame.JSON, frame.Binary}[rng.IntN(2)],
-		transports: [][]string{{"split"}, {"poll"}, {"single"}, {"split", "poll", "single"}, {"split", "poll"}, {"split", "single"}}[rng.IntN(6)],
-		window:     cost{256 << 10, 1024},
-		heartbeat:  uint64([]int{0, 15000}[rng.IntN(2)]),
-		quiet:      rng.IntN(2) == 0,
-		hold:       rng.IntN(4) == 0,
-		grace:      10 * time.Minute,
-		slow:       rng.IntN(3) == 0,
-		quits:      rng.IntN(10) == 0,
-		stops:      rng.IntN(12) == 0,
-		leaves:     rng.IntN(4) == 0,
-		faults:     rng.IntN(60),
-	}
-	if rng.IntN(3) == 0 {
-		p.window = cost{16<<10 + 32, 1 + uint64(rng.IntN(8))}
-	}
-	return p
-}
-
 // dice for one goroutine or request of a case.
 func (c *model) dice(n uint64) *rand.Rand { return rand.New(rand.NewPCG(c.seed, n)) }
-
-// serve is the app: it sends and receives what the plan says, waits for the end of
-// the client's input, and ends with last words and a status.
-func (c *model) serve(ctx context.Context, s *session.Session) error {
-	c.starts.Add(1)
-	var sending sync.WaitGroup
-	sent := make(chan error, 1)
-	sending.Go(func() {
-		rng := c.dice(1)
-		for _, m := range c.plan.down[:len(c.plan.down)-1] {
-			pause(rng, c.plan.slow)
-			if err := s.Send(ctx, frame.Text(m)); err != nil {
-				sent <- err
-				return
-			}
-		}
-		sent <- nil
-	})
-	defer sending.Wait()
-	rng := c.dice(2)
-	for i := 0; ; i++ {
-		pause(rng, c.plan.slow)
-		m, err := s.Receive(ctx)
-		if err == io.EOF && i == len(c.plan.up) {
-			break
-		}
-		if err != nil {
-			if !c.plan.quits && !c.plan.stops {
-				c.t.Errorf("the app received %d of %d: %v", i, len(c.plan.up), err)
-			}
-			return err
-		}
-		if i >= len(c.plan.up) || string(m.Data) != c.plan.up[i] || !m.Text {
-			c.t.Errorf("the app received as message %d %.30q", i, m.Data)
-		}
-	}
-	if err := <-sent; err != nil {
-		return err
-	}
-	if err := s.Send(ctx, frame.Text(lastWords)); err != nil {
-		return err
-	}
-	return frame.Errorf(frame.CodeProgramExited, "exit status 7")
-}
-
-// pause is what a program does between two messages: often nothing.
-func pause(rng *rand.Rand, slow bool) {
-	if n := rng.IntN(10); n == 0 || slow {
-		time.Sleep(time.Duration(rng.IntN(200)) * time.Millisecond)
-	}
-}
 
 // patience is how long the network may have a client wait: it has 30 s to have the app
 // start.
@@ -258,7 +156,8 @@ func (c *model) receive(ctx context.Context, rng *rand.Rand, transport string) {
 	opening := c.id == ""
 	c.mu.Unlock()
 	method := http.MethodPost
-	if !opening && transport != "single" {
+	both := !apart[transport]
+	if !opening && !both {
 		method = http.MethodGet
 	}
 	q := c.query(method, transport)
@@ -266,12 +165,12 @@ func (c *model) receive(ctx context.Context, rng *rand.Rand, transport string) {
 		q.header.Set("Prefer", fmt.Sprintf("wait=%d", rng.IntN(9)))
 	}
 	switch {
-	case transport == "single":
+	case both:
 		var stop context.CancelFunc
 		ctx, stop = context.WithCancel(ctx)
 		defer stop()
 		seed := rng.Uint64()
-		q.write = func(w io.Writer) { c.body(ctx, w, seed, opening) }
+		q.write = func(w io.Writer) { c.body(ctx, w, transport, seed, opening) }
 	case opening:
 		c.mu.Lock()
 		q.body = c.append(nil, c.openFrame(transport, c.plan.hold))
@@ -313,8 +212,9 @@ func (c *model) goneWith(q *query) {
 	c.gone = true
 }
 
-// body is what a single request carries, until ctx is done.
-func (c *model) body(ctx context.Context, w io.Writer, seed uint64, opening bool) {
+// body is what one request carries for both halves, until ctx is done. It has an ack
+// often enough to be a pulse.
+func (c *model) body(ctx context.Context, w io.Writer, transport string, seed uint64, opening bool) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	write := func(p []byte) bool {
 		if len(p) == 0 {
@@ -324,7 +224,7 @@ func (c *model) body(ctx context.Context, w io.Writer, seed uint64, opening bool
 		return err == nil
 	}
 	c.mu.Lock()
-	p := c.append(nil, c.openFrame("single", c.plan.hold && opening))
+	p := c.append(nil, c.openFrame(transport, c.plan.hold && opening))
 	if !opening {
 		p = c.append(p, c.ackFrame())
 	}
@@ -339,8 +239,9 @@ func (c *model) body(ctx context.Context, w io.Writer, seed uint64, opening bool
 		p = p[:0]
 		c.mu.Lock()
 		if c.id == "" {
+			p = c.append(p, frame.Frame{}) // the server has not told what it has
 			c.mu.Unlock()
-			continue // the server has not told what it has
+			continue
 		}
 		if c.plan.hold {
 			p = c.append(p, frame.Frame{Type: frame.TypeStart})
@@ -474,7 +375,7 @@ func (c *model) sender() {
 				c.mu.Unlock()
 				return
 			}
-		case len(c.plan.transports) == 1 && c.plan.transports[0] == "single":
+		case len(c.plan.transports) == 1 && !apart[c.plan.transports[0]]:
 			// The request that is there carries all.
 		default:
 			c.batch(rng)
