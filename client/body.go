@@ -47,22 +47,21 @@ type body struct {
 
 	wake     chan struct{} // there is something for Read to look at
 	taken    chan struct{} // pending has been read
-	begun    chan struct{} // closed at the first Read: the connection is up
-	beginOne sync.Once
+	up       func()        // called at the first Read: there is a connection
 	ended    chan struct{} // closed when over
 	finished chan struct{} // closed when the link writes no more
 	closed   chan struct{} // closed when net/http reads no more
 	closeOne sync.Once
 }
 
-func newBody(length int64, empty []byte) *body {
+func newBody(length int64, empty []byte, up func()) *body {
 	return &body{
 		empty:    empty,
 		rest:     length,
 		length:   length,
 		wake:     make(chan struct{}, 1),
 		taken:    make(chan struct{}, 1),
-		begun:    make(chan struct{}),
+		up:       sync.OnceFunc(up),
 		ended:    make(chan struct{}),
 		finished: make(chan struct{}),
 		closed:   make(chan struct{}),
@@ -199,7 +198,7 @@ func (b *body) hurry(d time.Duration) {
 // copies past its empty buffer to the connection, or as an HTTP/2 frame
 // (TestFramesLeaveAtOnce would tell if that changed).
 func (b *body) Read(p []byte) (int, error) {
-	b.beginOne.Do(func() { close(b.begun) })
+	b.up()
 	var timer *time.Timer
 	for {
 		var pulse <-chan time.Time

@@ -29,36 +29,39 @@ const closeGrace = 5 * time.Second
 type Conn struct {
 	link   *flow.Link
 	dialer *dialer
+	key    string                  // its Tandem-Open, if it may be opened once more
 	cancel context.CancelCauseFunc // of all requests
 	ctx    context.Context
-	done   chan struct{}           // closed when nothing runs any more
-	now    atomic.Pointer[request] // the one that carries the session, or did last
+	done   chan struct{}          // closed when nothing runs any more
+	now    atomic.Pointer[attach] // what carries the session, or did last
 
-	mu    sync.Mutex
-	path  Path
-	id    string
-	max   int64         // largest message that the server takes; 0: not told
-	grace time.Duration // how long the session can be resumed for; 0: it can't be
+	attempts atomic.Uint64 // the number of the last request that names the session
+	closing  atomic.Bool   // our close frame was written
+	ladder   *ladder       // nil until Dial has chosen a way
+
+	mu        sync.Mutex
+	path      Path
+	id        string
+	max       int64         // largest message that the server takes; 0: not told
+	grace     time.Duration // how long the session can be resumed for; 0: it can't be
+	heartbeat time.Duration // the server's
+	overAt    time.Time     // when the session ended
+	cut       time.Duration // a poll that waited so long was cut; 0: none was
 }
 
 // Path is how a session runs.
 type Path struct {
-	Transport string // Single or Pulse
+	Transport string // Single, Split, Pulse or Poll
 	Codec     string // "binary" or "json"
-	Declared  int64  // Content-Length of the request; -1: chunked, or HTTP/2 without it
+	Declared  int64  // Content-Length of the request that stays open; -1: chunked, or HTTP/2 without it; 0: none does
 	Proto     string // "HTTP/1.1" or "HTTP/2.0"
 	Server    string // the answer's Server header
 }
 
-// Body says how the length of the request was told, for people.
-func (p Path) Body() string {
-	if p.Declared < 0 {
-		return "chunked"
-	}
-	return fmt.Sprintf("length %d", p.Declared)
-}
+// Body says how the bodies of requests are told, for people.
+func (p Path) Body() string { return way{p.Transport, p.Declared}.body() }
 
-// Transport is the session's transport, Single or Pulse.
+// Transport is the session's transport at present: Single, Split, Pulse or Poll.
 func (c *Conn) Transport() string { return c.Path().Transport }
 
 // Path tells how the session runs.
@@ -121,24 +124,35 @@ func (c *Conn) CloseSend() error { return c.link.CloseSend() }
 // transport gets no answer: give ctx a deadline.
 func (c *Conn) Ping(ctx context.Context) (time.Duration, error) { return c.link.Ping(ctx) }
 
+// Unacked gives the messages that were sent and that the server has not acked, or
+// had not when the session ended: it may have got them, or not. They are the last ones
+// that were sent, in order.
+func (c *Conn) Unacked() []frame.Message { return c.link.Unacked() }
+
 // Close ends the session after what was sent has left (30 s without progress at
 // most) and waits until the server has ended it, too (5 s at most). A session
-// whose transport is lost just then is not resumed for it. An error
+// whose transport is lost is resumed for it, if that works within 5 s. An error
 // says that the server may not have heard of it; if the session was over
 // already, how it had ended. The Conn is gone in any case.
 func (c *Conn) Close(code frame.Code, reason string) error {
 	before := c.link.Err()
 	c.link.Finish(context.Background(), code, reason)
-	<-c.done // terminated sees to it
+	<-c.done // leave sees to it
 	if before != nil && before.Code != frame.CodeNormal {
 		return before
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if last := c.now.Load(); !last.down {
+	if last := c.now.Load(); !last.down && !c.heard() {
 		return fmt.Errorf("client: the server may not have got the close: %w", last.fail)
 	}
 	return nil
+}
+
+// heard tells whether the server has said that the session is over.
+func (c *Conn) heard() bool {
+	over := c.link.Err()
+	return over != nil && over.Code != frame.CodeHeartbeat && isClosed(c.link.Delivered())
 }
 
 // CloseNow drops the session: what was not sent is lost, and the server finds
@@ -146,27 +160,23 @@ func (c *Conn) Close(code frame.Code, reason string) error {
 func (c *Conn) CloseNow() {
 	c.link.Lost("closed by CloseNow")
 	c.cancel(errAbandoned)
-	c.now.Load().body.end()
+	c.now.Load().out.end()
 	<-c.done
 }
 
-// terminated runs when the session is over, and sees the request off.
-func (c *Conn) terminated(e *frame.CloseError) {
-	select {
-	case <-c.now.Load().body.finished:
-	case <-c.done:
+// drop sees off a session that was only tried out: the server need not keep it. c may
+// be nil.
+func (c *Conn) drop() {
+	if c == nil {
 		return
 	}
-	if e.Code == frame.CodeHeartbeat { // no transport to carry last words
-		c.cancel(e)
+	if c.SessionID() == "" {
+		c.CloseNow()
 		return
 	}
-	timer := time.NewTimer(closeGrace)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.done:
-		return
-	}
-	c.cancel(fmt.Errorf("the server did not end its response within %v of the end", closeGrace))
+	c.link.Fail(frame.Errorf(frame.CodeGoingAway, "another way is better"))
+	time.AfterFunc(dropTime, func() { c.cancel(errAbandoned) })
 }
+
+// dropTime is how long the goodbye of a session that was tried out may take.
+const dropTime = time.Second

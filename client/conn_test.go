@@ -19,9 +19,9 @@ import (
 func everyWay(t *testing.T, app session.App, f func(t *testing.T, c *Conn)) {
 	for _, http2 := range []bool{false, true} {
 		for _, codec := range []string{"binary", "json"} {
-			for _, transport := range []string{"", Single, Pulse} {
+			for _, transport := range []string{"", Single, Split, Pulse, Poll} {
 				t.Run(fmt.Sprintf("http2=%v,%s,%s", http2, codec, transport), func(t *testing.T) {
-					url, o := serve(t, app, nil, http2)
+					url, o := serve(t, app, &session.Options{Grace: 10 * time.Second}, http2)
 					o.Codec, o.Transport = codec, transport
 					c := dialTest(t, url, o)
 					if want := max(transport, Single); transport != "" && c.Transport() != transport || transport == "" && c.Transport() != want {

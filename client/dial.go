@@ -2,23 +2,19 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"tandem/session/flow"
 	"tandem/session/frame"
 )
-
-// lengths are the declared lengths to try: each far beyond what will be sent,
-// for servers and proxies that pass a body on only if they know its length, and
-// smaller ones for those that hold the value against a limit (413).
-var lengths = []int64{1 << 40, 1 << 30, 1 << 20}
 
 // Dial opens a session at the endpoint rawURL, and returns once the session is
 // open and the program told to start. o may be nil. ctx bounds the dialling, not the session.
@@ -31,7 +27,7 @@ func Dial(ctx context.Context, rawURL string, o *Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := dialer{options: options}
+	d := &dialer{options: options}
 	if d.url, err = parseURL(rawURL); err != nil {
 		return nil, err
 	}
@@ -59,82 +55,86 @@ type dialer struct {
 	options  Options
 	url      *url.URL
 	codec    frame.Codec
-	empty    []byte // the empty frame
-	software string // the web server, once known
-}
-
-// A rung is a way to open a session.
-type rung struct {
-	transport string
-	chunked   bool // else the length is declared
-}
-
-// rungs are the ways to try, best first, for transports that are. Single begins
-// with a declared length, which more servers and proxies pass on (docs/servers.md);
-// pulse with chunks, each of which has Apache hand on a record.
-func rungs(transports []string) (r []rung) {
-	for _, t := range transports {
-		switch t {
-		case Single:
-			r = append(r, rung{Single, false}, rung{Single, true})
-		case Pulse:
-			r = append(r, rung{Pulse, true}, rung{Pulse, false})
-		}
-	}
-	return r
+	empty    []byte                 // the empty frame
+	software atomic.Pointer[string] // the web server, once known
 }
 
 func (d *dialer) dial(ctx context.Context) (*Conn, error) {
-	transports := []string{d.options.Transport}
-	if d.options.Transport == "" {
-		known, err := d.describe(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if transports = []string{Single, Pulse}; known != nil {
-			transports = known
+	if d.options.Transport != "" {
+		return d.force(ctx)
+	}
+	if c, err := d.recall(ctx); c != nil || err != nil {
+		return c, err
+	}
+	known, err := d.describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	failed := &NoTransportError{URL: d.url.Redacted()}
+	c, err := d.climb(ctx, known.ways(), failed)
+	switch {
+	case err != nil:
+		return nil, err
+	case c == nil:
+		return nil, d.hint(ctx, failed)
+	}
+	w := c.now.Load().way
+	c.ladder = newLadder(known, known.ways(), w)
+	c.remember(w, c.ladder.at == 0)
+	c.begin()
+	return c, nil
+}
+
+// force opens a session on the transport that the options name, and has the
+// program start with the first request. What is tried once more can't start it
+// twice: the server refused the first request, or knows the key of both.
+func (d *dialer) force(ctx context.Context) (*Conn, error) {
+	s := opening{}
+	var ways []way
+	for _, w := range (advice{Transports: []string{d.options.Transport}}).ways() {
+		switch {
+		case w.Transport != d.options.Transport:
+		case w.apart():
+			s.key = rand.Text() // at least 128 random bits
+			ways = slices.Repeat([]way{w}, openTries)
+		default:
+			ways = append(append(ways, w), w.smaller()...)
 		}
 	}
 	failed := &NoTransportError{URL: d.url.Redacted()}
-	for _, r := range rungs(transports) {
-		c, err := d.climb(ctx, r, failed)
-		if c != nil || err != nil {
-			return c, err
+	for i, w := range ways {
+		if i > 0 && s.key == "" && w.Declared > 0 == (ways[i-1].Declared > 0) && !tooLarge(failed.Attempts[len(failed.Attempts)-1].Err) {
+			continue // a smaller length is no better
 		}
-		if last := len(failed.Attempts) - 1; d.started(failed.Attempts[last].Err) {
-			break
-		}
-	}
-	if d.software == "" {
-		d.describe(ctx) // for the hint alone; nothing may come of it
-	}
-	failed.Software = d.software
-	failed.Hint = hint(d.software)
-	return nil, failed
-}
-
-// climb tries one way. Neither a Conn nor an error: it does not work, failed
-// holds what was wrong with it.
-func (d *dialer) climb(ctx context.Context, r rung, failed *NoTransportError) (*Conn, error) {
-	tries := lengths
-	if r.chunked {
-		tries = []int64{-1}
-	}
-	for _, length := range tries {
-		c, err := d.open(ctx, r.transport, length)
+		s.ladder = newLadder(advice{}, []way{w}, w)
+		c, err := d.open(ctx, w, s)
 		if err == nil {
 			return c, nil
 		}
 		if ctx.Err() != nil || !d.isTheWay(err) {
 			return nil, err
 		}
-		failed.Attempts = append(failed.Attempts, Attempt{r.transport, Path{Declared: length}.Body(), err})
-		var answer *HTTPError
-		if !errors.As(err, &answer) || answer.Status != http.StatusRequestEntityTooLarge {
-			break // a smaller length is no better
+		failed.Attempts = append(failed.Attempts, Attempt{w.Transport, w.body(), err, i})
+		if s.attempt++; s.key == "" && !refusedByServer(err) {
+			break
 		}
 	}
-	return nil, nil
+	return nil, d.hint(ctx, failed)
+}
+
+// openTries is how often a session that has a key is opened until an answer comes.
+const openTries = 3
+
+// hint completes the error of a Dial that found no way.
+func (d *dialer) hint(ctx context.Context, failed *NoTransportError) error {
+	if d.software.Load() == nil {
+		d.describe(ctx) // for the hint alone; nothing may come of it
+	}
+	if name := d.software.Load(); name != nil {
+		failed.Software = *name
+	}
+	failed.Hint = hint(failed.Software)
+	return failed
 }
 
 // errHeldBack: the connection is up, and no session opens on it.
@@ -145,7 +145,7 @@ var errHeldBack = errors.New("no session opened in time")
 func (d *dialer) isTheWay(err error) bool {
 	var answer *HTTPError
 	if errors.As(err, &answer) {
-		d.software = answer.Server
+		d.software.Store(&answer.Server)
 		switch answer.Status {
 		case http.StatusLengthRequired, http.StatusRequestEntityTooLarge, http.StatusNotImplemented,
 			http.StatusRequestTimeout, http.StatusBadGateway, http.StatusGatewayTimeout:
@@ -168,33 +168,40 @@ type connectError struct{ error }
 
 func (e *connectError) Unwrap() error { return e.error }
 
-// started tells whether an attempt that failed with err may have started the
-// program, so that another one could start it twice.
-func (d *dialer) started(err error) bool {
-	if d.options.Transport == "" {
-		return false // each attempt holds it
-	}
+// refusedByServer tells whether err is the web server's own refusal, which came
+// before the program was started.
+func refusedByServer(err error) bool {
 	var answer *HTTPError
 	if errors.As(err, &answer) {
 		switch answer.Status {
 		case http.StatusLengthRequired, http.StatusRequestEntityTooLarge, http.StatusNotImplemented:
-			return false // the web server's own refusals
+			return true
 		}
 	}
-	return true
+	return false
+}
+
+// opening is how a session is opened.
+type opening struct {
+	hold    bool   // its program waits for a start frame
+	key     string // its Tandem-Open; empty: it is opened once only
+	attempt uint64 // how often that was tried before
+	ladder  *ladder
 }
 
 // open sends one request and waits until it is a session.
-func (d *dialer) open(ctx context.Context, transport string, length int64) (*Conn, error) {
+func (d *dialer) open(ctx context.Context, w way, s opening) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	hold := d.options.Transport == ""
 	c := &Conn{
 		dialer: d,
+		key:    s.key,
+		ladder: s.ladder,
 		done:   make(chan struct{}),
-		path:   Path{Transport: transport, Codec: d.codec.Name(), Declared: length},
+		path:   Path{Codec: d.codec.Name()},
 	}
+	c.attempts.Store(s.attempt)
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.link = flow.New(flow.Config{
 		MaxMessage: d.options.MaxMessage,
@@ -202,13 +209,16 @@ func (d *dialer) open(ctx context.Context, transport string, length int64) (*Con
 		Messages:   d.options.Messages,
 		Heartbeat:  d.options.Heartbeat,
 		Trace:      c.trace(d.options.Trace),
-		Terminated: c.terminated,
+		Terminated: func(*frame.CloseError) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.overAt = time.Now()
+		},
 	})
-	first := c.newRequest(0, hold)
+	first := c.newAttach(w, true, s.hold)
 	go c.run(first)
-
 	if err := d.await(ctx, c, first); err != nil {
-		c.CloseNow()
+		c.drop()
 		return nil, err
 	}
 	return c, nil
@@ -217,8 +227,15 @@ func (d *dialer) open(ctx context.Context, transport string, length int64) (*Con
 // trace calls the user's trace, and tells a pulsing body of messages.
 func (c *Conn) trace(user func(bool, *frame.Frame)) func(bool, *frame.Frame) {
 	return func(sent bool, f *frame.Frame) {
-		if f.Type == frame.TypeMessage {
-			c.now.Load().body.message(sent)
+		switch f.Type {
+		case frame.TypeMessage:
+			if b := c.now.Load().body; b != nil {
+				b.message(sent)
+			}
+		case frame.TypeClose:
+			if sent {
+				c.closing.Store(true)
+			}
 		}
 		if user != nil {
 			user(sent, f)
@@ -226,18 +243,14 @@ func (c *Conn) trace(user func(bool, *frame.Frame)) func(bool, *frame.Frame) {
 	}
 }
 
-// await waits until c's session is open and, where it holds the program, that
-// both directions stream: the pong answers a ping that came while the body was
-// open. Then the program is started.
-func (d *dialer) await(ctx context.Context, c *Conn, first *request) error {
+// await waits until c's session is open.
+func (d *dialer) await(ctx context.Context, c *Conn, first *attach) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	select { // connecting has time-outs of its own
-	case <-first.body.begun:
+	case <-first.begun:
 	case <-c.done:
-		select {
-		case <-first.body.begun:
-		default:
+		if !isClosed(first.begun) {
 			return &connectError{c.refused(first)}
 		}
 	case <-ctx.Done():
@@ -249,28 +262,38 @@ func (d *dialer) await(ctx context.Context, c *Conn, first *request) error {
 	defer late.Stop()
 	select {
 	case <-first.opened:
+		return nil
 	case <-c.link.Done():
 		return c.refused(first)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if !first.hold {
-		return nil
-	}
+}
+
+// proveBoth waits until a ping has been answered: then messages pass both ways
+// while the requests are open.
+func (c *Conn) proveBoth(ctx context.Context) error {
+	most := c.dialer.options.OpenTimeout
+	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("%w (%v)", errHeldBack, most))
+	defer cancel()
 	if _, err := c.link.Ping(ctx); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		return err
 	}
+	return nil
+}
+
+// begin has the program of a session that was held start.
+func (c *Conn) begin() {
 	c.outlive() // not before: what is only tried out is not resumed
 	c.link.Start()
-	return nil
 }
 
 // refused is why the session is over before Dial is done. nil: it was open, its
 // program runs, and what came can be received.
-func (c *Conn) refused(first *request) error {
+func (c *Conn) refused(first *attach) error {
 	over := c.link.Err()
 	if over.Code != frame.CodeHeartbeat {
 		return over
@@ -314,12 +337,4 @@ func (d *dialer) request(ctx context.Context, method, accept string) *http.Reque
 	req.Header.Set("Accept", accept)
 	req.Header.Set("Accept-Encoding", "identity") // a compressor holds messages back
 	return req
-}
-
-// supported keeps the transports that this client has.
-func supported(transports []string) []string {
-	return slices.DeleteFunc(slices.Clone(transports), func(t string) bool {
-		t = strings.TrimSpace(t)
-		return t != Single && t != Pulse
-	})
 }

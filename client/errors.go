@@ -49,9 +49,10 @@ func (e *HTTPError) Error() string {
 
 // An Attempt is one way that was tried to open a session.
 type Attempt struct {
-	Transport string // Single or Pulse
-	Body      string // how the request's length was told: "length 1099511627776" or "chunked"
+	Transport string // Single, Split, Pulse or Poll
+	Body      string // of the requests: "length 1099511627776", "chunked" or "batches"
 	Err       error
+	rank      int // its place in the order
 }
 
 // NoTransportError says that the endpoint is there, but no transport that this

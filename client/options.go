@@ -11,19 +11,18 @@ import (
 	"tandem/session/frame"
 )
 
-// Names of the transports, for Options.Transport and Conn.Transport.
-const (
-	Single = "single" // both ways stream
-	Pulse  = "pulse"  // the server's output is released by what the client sends
-)
-
 // Options are how [Dial] opens a session and how it behaves. The zero value
 // works.
 type Options struct {
-	// Transport is Single or Pulse: that one is used, and the program starts with
-	// the first request. Empty: ask the endpoint what works on its web server, and
-	// try that without starting the program, which takes two round trips more.
+	// Transport is Single, Split, Pulse or Poll: that one is used, and the program
+	// starts with the first request. Empty: the best one that works. The first time
+	// the endpoint is asked what works on its web server, and that is tried without
+	// starting the program, which takes a few round trips more, and below 5 s where
+	// proxies hold most of it back; then it is remembered. A session that is cut again
+	// and again, or gets stuck, goes on over another transport.
 	Transport string
+	// Memory is where it is remembered which transport works. Nil: in this process.
+	Memory Memory
 	// Codec is "binary", which is compact and the default, or "json", which people
 	// can read on the wire.
 	Codec string
@@ -68,6 +67,10 @@ type Options struct {
 	// Trace, if not nil, is called with each frame but empty ones, in wire order for
 	// each direction. It must be quick, must not call the Conn, and must not keep f.
 	Trace func(sent bool, f *frame.Frame)
+	// Notify, if not nil, is called when the transport is lost, and when the session
+	// goes on over another one. It must be quick and must not call the Conn's Close or
+	// CloseNow.
+	Notify func(Event)
 }
 
 // Defaults of Options.
@@ -89,9 +92,9 @@ func (o *Options) withDefaults() (Options, error) {
 		d = *o
 	}
 	switch d.Transport {
-	case "", Single, Pulse:
+	case "", Single, Split, Pulse, Poll:
 	default:
-		return d, usageErrorf("expected the transport single, pulse or none, to choose; got %q", d.Transport)
+		return d, usageErrorf("expected the transport single, split, pulse, poll or none, to choose; got %q", d.Transport)
 	}
 	switch d.Codec {
 	case "":
@@ -99,6 +102,9 @@ func (o *Options) withDefaults() (Options, error) {
 	case frame.Binary.Name(), frame.JSON.Name():
 	default:
 		return d, usageErrorf("expected the codec binary or json, got %q", d.Codec)
+	}
+	if d.Memory == nil {
+		d.Memory = &inProcess
 	}
 	if d.Proxy == nil {
 		d.Proxy = http.ProxyFromEnvironment
@@ -130,10 +136,9 @@ func (o *Options) withDefaults() (Options, error) {
 	return d, nil
 }
 
-// roundTripper is for the requests of one Dial. A connection carries one request:
-// at a session's end it can't be used again, and at its beginning a connection
-// that the server is just closing would cost a request that can't be repeated.
-func (o *Options) roundTripper() *http.Transport {
+// roundTripper is for the requests of one Dial or attach. keep has a connection
+// carry one request after the other.
+func (o *Options) roundTripper(keep bool) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(!o.HTTP1)
@@ -143,7 +148,8 @@ func (o *Options) roundTripper() *http.Transport {
 		TLSClientConfig:     o.TLS.Clone(),
 		TLSHandshakeTimeout: connectTimeout,
 		Protocols:           &protocols,
-		DisableKeepAlives:   true,
+		DisableKeepAlives:   !keep,
+		IdleConnTimeout:     time.Minute,
 		DisableCompression:  true,
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"tandem/session/frame"
 )
 
 // How a lost session is resumed: at once, then after random times, up to a bound
@@ -47,23 +49,42 @@ func (c *Conn) resumable() time.Duration {
 	return c.grace
 }
 
-// run carries the session over r, and over further requests while it outlives them.
-func (c *Conn) run(r *request) {
+// run carries the session over a, and over further attaches while it outlives them.
+func (c *Conn) run(a *attach) {
 	defer close(c.done)
 	defer c.cancel(errAbandoned)
-	r.carry()
+	a.carry()
 	g := gap{conn: c}
-	for attempt := uint64(1); c.link.Err() == nil; attempt++ {
-		g.lost(r)
+	for c.lives(a) {
+		g.lost(a)
 		if !g.pause() {
 			return
 		}
-		r = c.newRequest(attempt, false) // what was held is started: its start frame may be lost
-		stop := g.watch(r)
-		r.carry()
+		w := g.way()
+		a = c.newAttach(w, false, false) // what was held is started: its start frame may be lost
+		if g.moved || c.ladder.trial {
+			a.prove()
+		}
+		stop := g.watch(a)
+		a.carry()
 		stop()
 	}
 }
+
+// lives tells whether the session needs another attach after a: it goes on, or the
+// server has not heard of its end.
+func (c *Conn) lives(a *attach) bool {
+	over := c.link.Err()
+	if over == nil {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.grace > 0 && !a.down && !errors.Is(a.fail, errNotEnded) && over.Code != frame.CodeHeartbeat && !isClosed(c.link.Delivered()) && c.ctx.Err() == nil
+}
+
+// upDue tells whether it is time to try a better way.
+func (c *Conn) upDue() bool { return c.ladder != nil && c.ladder.due() }
 
 // gap is the time while the session has no transport.
 type gap struct {
@@ -71,81 +92,133 @@ type gap struct {
 	end      time.Time // when to give up
 	failures int       // attempts in a row that led to nothing
 	conflict bool      // the last one was refused as too low
+	moved    bool      // the next one goes another way
+	closing  bool      // the session is over, but for the server's hearing of it
+	over     bool      // given up
 	wait     time.Duration
 	fail     error // of the last one
 }
 
-// lost takes in that r is over, and decides how to go on. An answer that will not
+// way is the one that the next attach takes.
+func (g *gap) way() way { l := g.conn.ladder; return l.ways[l.at] }
+
+// lost takes in that a is over, and decides how to go on. An answer that will not
 // change ends the session.
-func (g *gap) lost(r *request) {
+func (g *gap) lost(a *attach) {
 	c := g.conn
 	c.mu.Lock()
-	since, fail := r.since, r.fail
+	since, fail, retry := a.since, a.fail, a.retry
+	if a.detached {
+		fail = errDetached
+	}
 	c.mu.Unlock()
-	bound := time.Duration(0)
+	opened := time.Duration(0)
 	if !since.IsZero() {
+		opened = max(1, time.Since(since))
 		g.end = time.Now().Add(c.resumable())
 		g.failures = 0
-		if time.Since(since) < steady {
-			bound = resumeFirst
+		if fail != errDetached {
+			c.notify(Lost, fail)
 		}
-	} else {
-		bound = min(resumeFirst<<min(g.failures, 10), resumeMost)
+	}
+	if a.works.Load() {
+		c.ladder.trial = false
+	}
+	g.moved = c.ladder.lost(fail, opened)
+	g.fail, g.wait = fail, 0
+	switch {
+	case fail == errDetached:
+		g.wait = retry
+	case opened < steady && !g.moved:
+		g.wait = rand.N(min(resumeFirst<<min(g.failures, 10), resumeMost))
+	}
+	if opened == 0 {
 		g.failures++
 	}
 	var answer *HTTPError
-	errors.As(fail, &answer)
-	var least time.Duration
 	again := g.conflict
 	g.conflict = false
-	switch {
-	case answer == nil || answer.Status < 400 || answer.Status >= 500:
-	case answer.Status == http.StatusConflict:
-		if g.conflict = true; !again {
-			bound = 0
+	if errors.As(fail, &answer) {
+		switch status := answer.Status; {
+		case status == http.StatusConflict:
+			if g.conflict = true; !again {
+				g.wait = 0
+			}
+		case status < 400 || status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests:
+		case g.moved:
+		default:
+			g.give(fmt.Sprintf("the transport was lost, and the session can't be resumed: %v", fail))
 		}
-	case answer.Status == http.StatusRequestTimeout || answer.Status == http.StatusTooManyRequests:
-	default:
-		c.link.Lost(fmt.Sprintf("the transport was lost, and the session can't be resumed: %v", fail))
+		g.wait += answer.RetryAfter
 	}
-	if answer != nil {
-		least = answer.RetryAfter
-	}
-	g.wait = least
-	if bound > 0 {
-		g.wait += rand.N(bound)
-	}
-	g.fail = fail
+	g.closes(opened > 0)
 }
 
-// pause waits for the next attempt. False: the session is over.
-func (g *gap) pause() bool {
+// give gives the session up.
+func (g *gap) give(reason string) {
 	link := g.conn.link
+	g.over = true
+	if link.Err() == nil {
+		if n := len(link.Unacked()); n > 0 {
+			reason += fmt.Sprintf("; of the messages that were sent the last %d were never acknowledged", n)
+		}
+		link.Lost(reason)
+	}
+}
+
+// closes bounds the time for a session that is over: the server only has to hear of
+// it. It counts from the end, or from the loss of what was to carry it.
+func (g *gap) closes(lost bool) {
+	c := g.conn
+	if c.link.Err() == nil {
+		return
+	}
+	from := time.Now()
+	c.mu.Lock()
+	if !lost && !c.overAt.IsZero() {
+		from = c.overAt
+	}
+	c.mu.Unlock()
+	if end := from.Add(closeGrace); end.Before(g.end) {
+		g.end = end
+	}
+}
+
+// pause waits for the next attempt. False: there is none.
+func (g *gap) pause() bool {
+	c := g.conn
 	timer := time.NewTimer(min(g.wait, time.Until(g.end)))
 	defer timer.Stop()
+	over := c.link.Done()
+	if isClosed(over) {
+		over = nil
+	}
 	select {
 	case <-timer.C:
-	case <-link.Done():
+	case <-over: // Close: at once
+		g.closes(false)
+	case <-c.ctx.Done():
+		return false
 	}
-	if !time.Now().Before(g.end) {
-		link.Lost(fmt.Sprintf("the transport was lost, and the session could not be resumed within %v: %v", g.conn.resumable(), g.fail))
+	if !g.over && !time.Now().Before(g.end) {
+		g.give(fmt.Sprintf("the transport was lost, and the session could not be resumed within %v: %v", c.resumable(), g.fail))
 	}
-	return link.Err() == nil
+	return !g.over && (c.link.Err() == nil || c.link.Err().Code != frame.CodeHeartbeat)
 }
 
-// watch bounds the time until r is open. stop ends it.
-func (g *gap) watch(r *request) (stop func()) {
-	ctx, cancel := context.WithDeadline(r.ctx, g.end)
+// watch bounds the time until a is open. stop ends it.
+func (g *gap) watch(a *attach) (stop func()) {
+	ctx, cancel := context.WithDeadline(a.ctx, g.end)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		options := &g.conn.dialer.options
 		late := time.NewTimer(connectTimeout)
 		defer late.Stop()
-		begun, over := r.body.begun, g.conn.link.Done()
+		begun, over := a.begun, g.conn.link.Done()
 		for {
 			select {
-			case <-r.opened:
+			case <-a.opened:
 				return
 			case <-begun:
 				begun = nil
@@ -154,10 +227,10 @@ func (g *gap) watch(r *request) (stop func()) {
 				over, begun = nil, nil
 				late.Reset(closeGrace)
 			case <-late.C:
-				r.cancel(fmt.Errorf("%w (%v)", errHeldBack, options.OpenTimeout))
+				a.cancel(fmt.Errorf("%w (%v)", errHeldBack, options.OpenTimeout))
 				return
 			case <-ctx.Done():
-				r.cancel(errHeldBack)
+				a.cancel(errHeldBack)
 				return
 			}
 		}

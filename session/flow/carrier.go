@@ -22,6 +22,13 @@ type Carrier interface {
 	Abort()
 }
 
+// A SlowCarrier takes about a round trip for each Write: who sends does not wait
+// for it, and what is sent meanwhile goes out together with the next one.
+type SlowCarrier interface {
+	Carrier
+	Slow()
+}
+
 // Pulse says how a carrier's output is released (docs/protocol.md, "pulse").
 type Pulse bool
 
@@ -50,6 +57,7 @@ type Attach struct {
 	to    Carrier
 	codec frame.Codec
 
+	slow    bool          // to is a SlowCarrier
 	control []frame.Frame // goes before messages
 	pulse   Pulse
 	credit  bool
@@ -90,6 +98,7 @@ func (l *Link) Resume(to Carrier, codec frame.Codec, pulse Pulse, open *frame.Fr
 // missed, and may fail the link.
 func (l *Link) attach(a *Attach, prepare func(*Attach)) *Attach {
 	a.link, a.finished = l, make(chan struct{})
+	_, a.slow = a.to.(SlowCarrier)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old := l.carrier; old != nil {
@@ -101,10 +110,11 @@ func (l *Link) attach(a *Attach, prepare func(*Attach)) *Attach {
 	l.lastIn, l.lostAt = now, time.Time{}
 	if prepare != nil {
 		prepare(a)
-		a.control = append(a.control, l.ackFrame(true))
 	}
 	if a.poll {
-		a.control, a.preface = nil, a.control
+		a.control, a.preface = nil, a.control // its ack is made when it is written: one that waits is not sent
+	} else if prepare != nil {
+		a.control = append(a.control, l.ackFrame(true))
 	}
 	if l.pong.Type == frame.TypePong {
 		a.control = append(a.control, l.pong)
@@ -207,8 +217,10 @@ var buffers = sync.Pool{New: func() any { return &writeBuffer{bytes: make([]byte
 // write writes all that waits, on the caller's goroutine, unless another one is
 // at it and takes it along. l.mu is held, and let go around each Write.
 func (l *Link) write() {
-	if l.carrier != nil {
-		l.carrier.write()
+	if a := l.carrier; a != nil && a.slow {
+		a.kick()
+	} else if a != nil {
+		a.write()
 	}
 }
 
@@ -326,7 +338,7 @@ func (a *Attach) next(buf *writeBuffer) *frame.CloseError {
 	case l.carrier != a || a.waiting:
 		return nil
 	}
-	if a.codec.Framed() && l.in.taken > l.in.acked {
+	if a.codec.Framed() && l.in.taken > l.in.acked || a.poll {
 		if err := put(l.ackFrame(true)); err != nil {
 			return err
 		}

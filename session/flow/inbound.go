@@ -31,6 +31,7 @@ type inbound struct {
 
 	ended bool // the peer's end came
 	ready chan struct{}
+	bare  chan struct{} // all that was received may be taken
 }
 
 // overhead is what a waiting message takes in memory beside its bytes.
@@ -97,11 +98,36 @@ func (l *Link) pop() (frame.Message, bool, error) {
 		in.take(in.partialCost)
 		in.partialCost = cost{}
 		in.taken = in.seq
+		select {
+		case in.bare <- struct{}{}:
+		default:
+		}
 	}
 	if l.ackDue() {
 		l.kick()
 	}
 	return w.msg, true, nil
+}
+
+// Taken waits until all that was received is taken, for a client that polls: what
+// an ack leaves out comes again. It returns early when ctx is done or the session
+// is over. One goroutine may call it at a time.
+func (l *Link) Taken(ctx context.Context) {
+	for {
+		l.mu.Lock()
+		all := l.in.taken == l.in.seq
+		l.mu.Unlock()
+		if all {
+			return
+		}
+		select {
+		case <-l.in.bare:
+		case <-l.done:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // waiting tells whether a Receive would return at once. l.mu is held.

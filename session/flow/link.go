@@ -110,6 +110,7 @@ func New(cfg Config) *Link {
 		lastMessage: now,
 	}
 	l.in.ready = make(chan struct{}, 1)
+	l.in.bare = make(chan struct{}, 1)
 	l.out.room = make(chan struct{}, 1)
 	l.out.turn = make(chan struct{}, 1)
 	l.out.window, l.out.messages = InitialWindow, InitialMessages

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"tandem/session/frame"
@@ -23,8 +24,9 @@ type outbound struct {
 
 	window, messages uint64 // the peer's limits for held
 
-	dropped bool // nothing is kept any more, acked or not
-	end     bool // no more messages: an end frame follows the last one
+	lost    []frame.Message // un-acked when all was dropped
+	dropped bool            // nothing is kept any more, acked or not
+	end     bool            // no more messages: an end frame follows the last one
 
 	room chan struct{} // there may be room again
 	turn chan struct{} // one Send at a time, so that fragments don't mix
@@ -32,6 +34,7 @@ type outbound struct {
 
 type fragment struct {
 	data       []byte
+	message    []byte // all of it, which data is a part of
 	text, more bool
 }
 
@@ -42,9 +45,28 @@ var errEnded = errors.New("tandem: message sent after the end of this direction"
 // fragments that were are the last ones.
 func (o *outbound) drop() {
 	o.dropped = true
+	o.lost = append(o.lost, o.pending()...)
 	o.unacked, o.head, o.held = nil, 0, cost{}
 	o.sent = o.most
 	o.seq, o.tail = o.sent, o.sent
+}
+
+// pending are the messages of which a fragment is un-acked.
+func (o *outbound) pending() (list []frame.Message) {
+	for seq := o.tail + 1; seq <= o.seq; seq++ {
+		if f := o.at(seq); !f.more || seq == o.seq { // its last one, or the last so far
+			list = append(list, frame.Message{Data: f.message, Text: f.text})
+		}
+	}
+	return list
+}
+
+// Unacked gives the messages that were sent and that the peer has not acked, or
+// had not when the session ended. It may have got them all the same.
+func (l *Link) Unacked() []frame.Message {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append(slices.Clone(l.out.lost), l.out.pending()...)
 }
 
 func (o *outbound) fits(n int) bool {
@@ -105,10 +127,11 @@ func (l *Link) Send(ctx context.Context, m frame.Message) error {
 	defer func() { <-l.out.turn }()
 
 	data := append(make([]byte, 0, len(m.Data)), m.Data...)
+	message := data[:len(data):len(data)]
 	first := true
 	for {
 		n := frame.Cut(data, m.Text)
-		f := fragment{data: data[:n:n], text: m.Text, more: n < len(data)}
+		f := fragment{data: data[:n:n], message: message, text: m.Text, more: n < len(data)}
 		if err := l.sendFragment(ctx, f); err != nil {
 			if !first && l.Err() == nil {
 				l.Fail(frame.Errorf(frame.CodeGoingAway, "a message was abandoned half sent"))
