@@ -198,6 +198,9 @@ func (v *receiver) ask() error {
 		req.Header.Set("Tandem-After", strconv.FormatUint(c.link.AckFrame().Received, 10))
 		if a.way.Transport == Poll {
 			wait := c.pollWait()
+			if v.asks == 1 {
+				wait = 0 // the answer tells that the session goes on
+			}
 			limit += wait
 			req.Header.Set("Prefer", fmt.Sprintf("wait=%d", wait/time.Second))
 		}

@@ -85,9 +85,11 @@ func (d *dialer) dial(ctx context.Context) (*Conn, error) {
 	return c, nil
 }
 
-// force opens a session on the transport that the options name, and has the
-// program start with the first request. What is tried once more can't start it
-// twice: the server refused the first request, or knows the key of both.
+// force opens a session on the transport that the options name. What is tried once
+// more can't start the program twice. In single and pulse that is only done where the
+// server refused the first request. In split and poll the opening is repeated until an
+// answer comes: its key has the server know it again, and the program waits for a start
+// frame, as a request that comes late may find its session over, and its key forgotten.
 func (d *dialer) force(ctx context.Context) (*Conn, error) {
 	s := opening{}
 	var ways []way
@@ -95,7 +97,7 @@ func (d *dialer) force(ctx context.Context) (*Conn, error) {
 		switch {
 		case w.Transport != d.options.Transport:
 		case w.apart():
-			s.key = rand.Text() // at least 128 random bits
+			s.key, s.hold = rand.Text(), true // at least 128 random bits
 			ways = slices.Repeat([]way{w}, openTries)
 		default:
 			ways = append(append(ways, w), w.smaller()...)
@@ -109,9 +111,12 @@ func (d *dialer) force(ctx context.Context) (*Conn, error) {
 		s.ladder = newLadder(advice{}, []way{w}, w)
 		c, err := d.open(ctx, w, s)
 		if err == nil {
+			if s.hold {
+				c.begin()
+			}
 			return c, nil
 		}
-		if ctx.Err() != nil || !d.isTheWay(err) {
+		if ctx.Err() != nil || !d.isTheWay(err) && !(s.key != "" && conflict(err)) {
 			return nil, err
 		}
 		failed.Attempts = append(failed.Attempts, Attempt{w.Transport, w.body(), err, i})
@@ -120,6 +125,13 @@ func (d *dialer) force(ctx context.Context) (*Conn, error) {
 		}
 	}
 	return nil, d.hint(ctx, failed)
+}
+
+// conflict tells whether another request has been quicker: one of ours that seemed
+// to be lost, or this one's double.
+func conflict(err error) bool {
+	var answer *HTTPError
+	return errors.As(err, &answer) && answer.Status == http.StatusConflict
 }
 
 // openTries is how often a session that has a key is opened until an answer comes.

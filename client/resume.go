@@ -144,7 +144,8 @@ func (g *gap) lost(a *attach) {
 			if g.conflict = true; !again {
 				g.wait = 0
 			}
-		case status < 400 || status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests:
+		case status < 400 || status >= 500 || status == http.StatusBadRequest || // a body that was cut, for one
+			status == http.StatusRequestTimeout || status == http.StatusTooManyRequests:
 		case g.moved:
 		default:
 			g.give(fmt.Sprintf("the transport was lost, and the session can't be resumed: %v", fail))
