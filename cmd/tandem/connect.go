@@ -37,7 +37,7 @@ const stopGrace = 2 * time.Second
 
 type connectCmd struct {
 	URL        string   `arg:"" help:"The endpoint, such as https://www.example.org/tandem. NAME:PASSWORD@ in it is as --user."`
-	Transport  string   `help:"single or pulse. Default: what the endpoint recommends and what works." placeholder:"NAME"`
+	Transport  string   `help:"single, split, pulse or poll. Default: the best that works, which is remembered." placeholder:"NAME"`
 	Codec      string   `help:"binary or json. Default: ${default}." default:"binary" placeholder:"NAME"`
 	Header     []string `short:"H" sep:"none" help:"A header for the request, \"Name: value\". May be given again." placeholder:"LINE"`
 	User       string   `help:"Log in with Basic authentication." placeholder:"NAME:PASSWORD"`
@@ -45,7 +45,7 @@ type connectCmd struct {
 	CACert     string   `name:"cacert" type:"path" help:"Trust the certificate authorities in this PEM file, and no others." placeholder:"FILE"`
 	HTTP1      bool     `name:"http1" help:"Don't use HTTP/2."`
 	UnixSocket string   `type:"path" help:"Connect to this socket instead of the URL's host." placeholder:"FILE"`
-	Verbose    bool     `short:"v" help:"Show frames, with seconds and direction, on stderr."`
+	Verbose    bool     `short:"v" help:"Show frames, with seconds and direction, and when the transport is lost or changes, on stderr."`
 	Quiet      bool     `short:"q" help:"Say nothing on stderr but errors."`
 }
 
@@ -264,6 +264,10 @@ func (c *connectCmd) options() (*client.Options, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", c.UnixSocket)
 		}
 	}
+	if file := transportsFile(); file != "" {
+		o.Memory = fileMemory(file)
+	}
+	o.Notify = c.tell
 	if c.Verbose {
 		o.Trace = traceTo(os.Stderr)
 	}
@@ -305,6 +309,19 @@ func (c *connectCmd) dialError(err error) error {
 	return exitWith(status, errors.New(text))
 }
 
+// tell says what becomes of the transport.
+func (c *connectCmd) tell(e client.Event) {
+	if !c.Verbose {
+		return
+	}
+	switch e.Kind {
+	case client.Lost:
+		c.say("transport lost: %s: %v", e.Path.Transport, e.Err)
+	case client.Resumed:
+		c.say("resumed: %s, %s", e.Path.Transport, e.Path.Proto)
+	}
+}
+
 // say tells a person what goes on. In a pipe nobody wants to know.
 func (c *connectCmd) say(format string, args ...any) {
 	if !c.Quiet && (c.Verbose || terminal.IsTerminal(int(os.Stderr.Fd()))) {
@@ -342,6 +359,8 @@ func showFrame(f *frame.Frame) string {
 			text += ", wait for start"
 		}
 		return text
+	case frame.TypeDetach:
+		return fmt.Sprintf("detach: %d %v", uint16(f.Code), f.Code)
 	case frame.TypeMessage:
 		const most = 60
 		kind, rest := "binary", ""
