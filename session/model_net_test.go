@@ -169,6 +169,7 @@ type wire struct {
 
 	mu      sync.Mutex
 	out, in int
+	last    bool // the next Read fails; the reader's alone
 }
 
 func newWire(ctx context.Context, c net.Conn, out, in int, stalls bool, stall time.Duration) *wire {
@@ -198,12 +199,15 @@ func (w *wire) Write(p []byte) (int, error) {
 }
 
 func (w *wire) Read(p []byte) (int, error) {
+	if w.last {
+		return 0, w.end()
+	}
 	n, err := w.Conn.Read(p)
 	if passed := w.spend(&w.in, n); err == nil && passed < n {
-		if passed == 0 {
+		if w.last = true; passed == 0 {
 			return 0, w.end()
 		}
-		return passed, nil // the next read is the one that fails
+		return passed, nil
 	}
 	return n, err
 }

@@ -20,7 +20,7 @@ type plan struct {
 	transports []string
 	window     cost // the client's
 	heartbeat  uint64
-	quiet      bool // the client sends nothing that it need not
+	quiet      bool // the client sends nothing that it need not, and asks again only when it has to
 	hold       bool
 	grace      time.Duration
 	slow       bool // the app
@@ -35,10 +35,11 @@ var apart = map[string]bool{"split": true, "poll": true}
 const lastWords = "the last words"
 
 func newPlan(rng *rand.Rand) plan {
+	large := 2 + rng.IntN(8)
 	texts := func(from string) (texts []string) {
 		for i := range rng.IntN(60) {
 			n := rng.IntN(60)
-			if rng.IntN(8) == 0 {
+			if rng.IntN(large) == 0 {
 				n = rng.IntN(40 << 10)
 			}
 			texts = append(texts, fmt.Sprint(from, i, strings.Repeat("é", n/2)))

@@ -37,6 +37,7 @@ type model struct {
 	id       string
 	attempt  uint64
 	received uint64 // of the app's fragments
+	told     uint64 // of these, what the server knows
 	partial  []byte
 	got      []string
 
@@ -142,9 +143,9 @@ func (c *model) receiver() {
 		if c.starts.Load() == 0 {
 			leave()
 			ctx, leave = context.WithTimeout(c.ctx, time.Second)
-		} else if rng.IntN(3) == 0 {
+		} else if c.plan.quiet || rng.IntN(3) == 0 {
 			leave()
-			ctx, leave = context.WithTimeout(c.ctx, 5*time.Minute)
+			ctx, leave = context.WithTimeout(c.ctx, time.Hour)
 		}
 		c.receive(ctx, rng, transport)
 		leave()
@@ -330,7 +331,11 @@ func (c *model) take(f *frame.Frame) {
 		if c.closed == nil {
 			c.closed = f
 		}
-	case frame.TypeDetach, frame.TypePong:
+	case frame.TypePong:
+	case frame.TypeDetach: // this request is the last one that was sent for this half
+		if f.Code != frame.CodeNormal {
+			c.t.Errorf("a request that came late took the place of its successor: %+v", f)
+		}
 	default:
 		c.t.Errorf("the server sent %+v", f)
 	}
@@ -404,9 +409,12 @@ func (c *model) batch(rng *rand.Rand) {
 	if c.plan.hold {
 		p = c.append(p, frame.Frame{Type: frame.TypeStart})
 	}
-	if rng.IntN(2) == 0 && c.received > 0 {
+	acks := c.received
+	if acks > c.told && rng.IntN(2) == 0 || !c.plan.quiet && rng.IntN(3) == 0 {
 		p = c.append(p, c.ackFrame())
 		news = true
+	} else {
+		acks = 0
 	}
 	if !c.plan.quiet && rng.IntN(3) == 0 {
 		p = c.append(append(p, c.append(nil, frame.Frame{})...), frame.Frame{Type: frame.TypePing, Nonce: rng.Uint64N(100)})
@@ -432,6 +440,7 @@ func (c *model) batch(rng *rand.Rand) {
 		c.mu.Lock()
 		c.confirmed = max(c.confirmed, last)
 		c.endKnown = c.endKnown || ends
+		c.told = max(c.told, acks)
 		c.mu.Unlock()
 	}
 }
