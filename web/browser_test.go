@@ -3,6 +3,8 @@ package web_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -359,4 +361,41 @@ func frozen(t *testing.T, b *browsertest.Browser) {
 	}
 	first.Close(t)
 	second.Close(t)
+}
+
+// Behind each web server, on each way that leads to Tandem there, with the shipped
+// configuration and the real program: the client comes from the endpoint, and talks.
+func TestServers(t *testing.T) {
+	t.Parallel()
+	const endpoint = "app = \"echo\"\npage = true\n"
+	td := servertest.StartTandem(t, "[endpoint.e]\npath = \"/tandem\"\n"+endpoint)
+	config := filepath.Join(td.Dir, "cgi.toml")
+	if err := os.WriteFile(config, []byte(endpoint), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b := browsertest.Start(t, browsertest.Chromium)
+	for _, kind := range servertest.Kinds {
+		srv := servertest.Start(t, kind, servertest.Config{Socket: td.Socket, Binary: servertest.Binary(t), TandemConfig: config})
+		urls := []string{srv.FastCGI()}
+		if kind != servertest.Nginx {
+			urls = append(urls, srv.CGI())
+		}
+		if kind == servertest.Apache {
+			urls = append(urls, srv.Fcgid())
+		}
+		for _, url := range urls {
+			p := b.Open(t, url)
+			expect(t, p, `document.getElementById("state-text").textContent`, "open")
+			prepare(t, p)
+			p.Eval(t, `import(location.pathname + "?tandem.js").then(m => {
+				t = new m.Tandem(location.pathname);
+				t.got = [];
+				t.onmessage = e => t.got.push(e.data);
+				for (let i = 0; i < 500; i++) t.send("m" + i);
+			})`, nil)
+			expect(t, p, `t.got.length == 500 && t.got.every((m, i) => m == "m" + i) && t.transport`, "split")
+			p.Eval(t, `(t.close(3000), until(() => t.readyState == 3))`, nil)
+			p.Close(t)
+		}
+	}
 }

@@ -208,7 +208,7 @@ class Carrier {
   upload = ""; // "batch" or "stream"
 
   /** @type {string[]} */ #control = [];
-  /** @type {Map<number, {start: number, resolve: (ms: number) => void}>} */ #pings = new Map();
+  /** @type {Map<number, {start: number, resolve: (ms: number) => void, reject: (e: Error) => void}>} */ #pings = new Map();
   #nonce = 0;
   /** @type {any} */ #pongTimer;
   /** @type {any} */ #watchTimer;
@@ -237,7 +237,7 @@ class Carrier {
     this.taken = this.link.received;
     this.sent = this.link.acked;
     this.#receive();
-    this.#send();
+    this.wake();
   }
 
   stop() {
@@ -247,22 +247,28 @@ class Carrier {
     this.#posting?.abort();
     this.#stream?.end();
     this.#hurry();
+    for (const ping of this.#pings.values()) ping.reject(new Failure("the session, or this tab's part in it, has ended"));
   }
 
   /** ping measures a round trip through the session, in ms.
    * @returns {Promise<number>} */
   ping() {
-    return new Promise((resolve) => {
-      this.#pings.set(++this.#nonce, { start: now(), resolve });
+    return new Promise((resolve, reject) => {
+      this.#pings.set(++this.#nonce, { start: now(), resolve, reject });
       this.#control.push(pingLine(this.#nonce));
       this.wake();
     });
   }
 
+  /** #probe is a ping whose answer alone matters. */
+  #probe() {
+    return this.ping().then(() => true, () => false);
+  }
+
   /** check finds out soon whether the path still works: after a sleep, in another network. */
   check() {
     this.#hurry();
-    if (this.link.id && !this.#lost && !this.#pings.size) this.ping();
+    if (this.link.id && !this.#lost && !this.#pings.size) this.#probe();
   }
 
   /** close ends the session after what was sent.
@@ -463,11 +469,11 @@ class Carrier {
       host.event("resumed", {});
     }
     this.#lost = false;
-    if (other) this.#use("batch");
+    if (other || !this.upload) this.#use("batch");
     for (const nonce of this.#pings.keys()) this.#control.push(pingLine(nonce)); // their pongs may be lost
     if (transport === "split") {
       this.#watch();
-      if (!this.#pings.size) this.ping(); // an answer that is held back after its first bytes shows here
+      if (!this.#pings.size) this.#probe(); // an answer that is held back after its first bytes shows here
       this.#askUpload();
     }
     this.#beat();
@@ -529,7 +535,7 @@ class Carrier {
   #beat() {
     clearTimeout(this.#beatTimer);
     if (this.host.beat && !this.#stopped) {
-      this.#beatTimer = setTimeout(() => (this.#stream ? this.ping() : (this.#control.push("\n"), this.wake())), this.host.beat);
+      this.#beatTimer = setTimeout(() => (this.#stream ? this.#probe() : (this.#control.push("\n"), this.wake())), this.host.beat);
     }
   }
 
@@ -650,7 +656,7 @@ class Carrier {
       const hop = /** @type {any} */ (performance.getEntriesByName(url, "resource").at(-1))?.nextHopProtocol;
       if (hop?.startsWith("http/")) return; // below HTTP/2 browsers refuse to
       this.#mayStream = true;
-      this.ping(); // it tells whether the stream gets through
+      this.#probe(); // it tells whether the stream gets through
     } catch {}
   }
 
@@ -671,16 +677,17 @@ class Carrier {
         this.#ended = false;
         this.due.messages ||= 1;
         stop.abort();
-        if (!this.#stopped) this.#use("batch");
-        if (!this.#stopped) this.ping();
+        if (this.#stopped) return;
+        this.#use("batch");
+        this.#probe();
       },
     };
     const body = new ReadableStream({ start: (controller) => void (out = controller) });
     this.#stream = stream;
     this.#request("POST", () => this.#named(), body, stop.signal, { duplex: "half" }).catch(() => {}).finally(stream.end);
-    this.ping().then(() => {
-      proved = true;
-      if (this.#stream === stream) this.#use("stream");
+    this.#probe().then((answered) => {
+      proved = answered;
+      if (answered && this.#stream === stream) this.#use("stream");
     });
   }
 }
@@ -697,6 +704,7 @@ class Group {
   #told = 0; // by this epoch's leader
   #unanswered = 0;
   #term = 0;
+  #life = 0; // counts the times that this tab is in the group
   #away = false;
   #steal = false;
   /** @type {any} */ #timer;
@@ -704,7 +712,7 @@ class Group {
   /** @type {AbortController | undefined} */ #waiting;
   /** @type {() => void} */ #release = () => {};
   /** @type {any} */ #best;
-  /** @type {Map<number, (ms: number) => void>} */ #pings = new Map();
+  /** @type {Map<number, {resolve: (ms: number) => void, reject: (e: Error) => void}>} */ #pings = new Map();
 
   /**
    * @param {GroupHost} host
@@ -746,6 +754,7 @@ class Group {
   end() {
     this.leave();
     this.channel.close();
+    for (const ping of this.#pings.values()) ping.reject(new Failure("the session, or this tab's part in it, has ended"));
   }
 
   /** @param {Record<string, any>} message */
@@ -757,20 +766,22 @@ class Group {
   /** ping asks the leader for a round trip.
    * @returns {Promise<number>} */
   ping() {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const nonce = Math.random();
-      this.#pings.set(nonce, resolve);
+      this.#pings.set(nonce, { resolve, reject });
       this.tell({ type: "ping", nonce });
     });
   }
 
   async #run() {
     /** @type {LockOptions} */ let options = { ifAvailable: true };
-    while (!this.#away) {
+    const life = ++this.#life;
+    while (life === this.#life && !this.#away) {
       const first = !!options.ifAvailable;
       try {
         await navigator.locks.request(this.name, options, (lock) => lock && this.#lead(first));
       } catch {} // it was stolen, or not waited for any longer
+      if (life !== this.#life) return;
       this.#demote();
       if (this.#away) return;
       this.tell({ type: "hello" });
@@ -828,6 +839,7 @@ class Group {
     if (m.link === this.host.link) return;
     this.host.adopt(m.link, this.joined);
     this.joined = true;
+    for (const nonce of this.#pings.keys()) this.tell({ type: "ping", nonce }); // the last leader may not have answered
   }
 
   /** @param {any} m */
@@ -852,10 +864,10 @@ class Group {
         if (this.leading) this.host.assign(m.data, m.tab, m.n);
         return;
       case "ping":
-        if (this.leading) this.host.ping().then((ms) => this.tell({ type: "pong", to: m.tab, nonce: m.nonce, ms }));
+        if (this.leading) this.host.ping().then((ms) => this.tell({ type: "pong", to: m.tab, nonce: m.nonce, ms }), () => {});
         return;
       case "pong":
-        this.#pings.get(m.nonce)?.(m.ms);
+        this.#pings.get(m.nonce)?.resolve(m.ms);
         this.#pings.delete(m.nonce);
         return;
     }
@@ -986,7 +998,8 @@ export class Tandem extends EventTarget {
 
   /** @param {string | ArrayBuffer | ArrayBufferView | Blob} data */
   send(data) {
-    if (this.#readyState > 1 || this.#link.ended) return; // as WebSocket does; bufferedAmount does not tell
+    if (this.#link.ended) throw new DOMException("a message after end()", "InvalidStateError");
+    if (this.#readyState > 1) return; // as WebSocket does
     const m = { n: ++this.#n, given: data, data: /** @type {any} */ (undefined), size: 0, seq: 0 };
     if (data instanceof Blob) {
       m.size = data.size;
@@ -1232,7 +1245,7 @@ export class Tandem extends EventTarget {
       if (!e.persisted) return;
       if (this.#group) this.#group.enter();
       else this.#carrier = new Carrier(this.#host);
-    } else if (globalThis.document?.visibilityState !== "hidden") this.#carrier?.check();
+    } else if (e.type === "online" || globalThis.document?.visibilityState === "visible") this.#carrier?.check();
   };
 
   /** @param {boolean} yes */

@@ -301,6 +301,34 @@ test("Blobs keep their place", async () => {
   t.close();
 });
 
+test("while the browser is offline, nothing is tried; when it is back, at once", async () => {
+  const page = new EventTarget();
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  globalThis.removeEventListener = page.removeEventListener.bind(page);
+  globalThis.navigator ??= {};
+  Object.defineProperty(globalThis.navigator, "onLine", { value: false, configurable: true, writable: true });
+  try {
+    const { server, half, t, until } = await opened();
+    half.end();
+    await until("lost");
+    await new Promise((r) => setTimeout(r, 300)); // else there were several attempts by now
+    assert.equal(server.waiting.length, 0);
+    globalThis.navigator.onLine = true;
+    page.dispatchEvent(new Event("online"));
+    server.stream(await server.next("GET"), server.open());
+    await until("resumed");
+    const over = assert.rejects(t.ping(), { name: "TandemError" });
+    t.close();
+    const batch = await server.next("POST");
+    server.ack(batch, 0);
+    await over;
+  } finally {
+    delete globalThis.addEventListener;
+    delete globalThis.removeEventListener;
+    delete globalThis.navigator.onLine;
+  }
+});
+
 test("what is wrong in a call is told", async () => {
   assert.throws(() => new Tandem("ftp://server.example/"), { name: "SyntaxError" });
   const { t, events } = client();
