@@ -4,9 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"time"
-
 	"net/http"
+	"time"
 
 	"tandem/internal/gateway"
 	"tandem/internal/probe"
@@ -26,9 +25,6 @@ func (d *examination) gone(ctx context.Context, patience int) Check {
 	if !came && t.other != nil {
 		return d.broken(t)
 	}
-	if d.path.Interface == gateway.CGI {
-		return Check{Verdict: Unknown, Text: "each request is a process of its own: there is nobody to ask"}
-	}
 	var s probe.Seen
 	_, err := d.ask(ctx, func(r *http.Request) { r.Header.Set(probe.Header, "seen; wait=4000; id="+id) }, &s)
 	if err != nil {
@@ -46,6 +42,10 @@ func (d *examination) gone(ctx context.Context, patience int) Check {
 		}
 	case probe.Unknown:
 		c = Check{Verdict: Unknown, Text: "another process answered: there is nobody to ask"}
+		if d.path.Interface == gateway.CGI {
+			c.Text = "each request is a process of its own: there is nobody to ask"
+		}
+		return c
 	default:
 		c.Verdict, c.symptoms = Fault, []seen{{GoneUnnoticed, ""}}
 		c.Text = fmt.Sprintf("the app did not learn it within %s: it goes on for nobody", short(time.Since(left)))

@@ -85,7 +85,7 @@ func measure(lines []line, step time.Duration) holding {
 
 // alike tells whether two streams saw the same.
 func (h holding) alike(other holding) bool {
-	return h.held == other.held && h.atEnd == other.atEnd && h.bytes <= 2*other.bytes && other.bytes <= 2*h.bytes
+	return h.held == other.held && h.atEnd == other.atEnd && h.bytes <= 4*other.bytes && other.bytes <= 4*h.bytes
 }
 
 // stream runs a probe of a response. Where it was seen to be held back before, the same
@@ -97,7 +97,7 @@ func (d *examination) stream(ctx context.Context, patience int, p probing) (*tal
 	d.held[p.test+p.encoding] = h
 	d.mu.Unlock()
 	if patience > 1 && h.held && !h.alike(before) {
-		if again, h2 := d.streamOnce(ctx, patience, p); !h2.alike(h) {
+		if again, h2 := d.streamOnce(ctx, patience, p); !h2.alike(h) && !h2.alike(before) {
 			return again, holding{first: h2.first}
 		}
 	}

@@ -87,7 +87,7 @@ func (d *examination) upload(ctx context.Context, patience int) Check {
 	stalled := max(3*d.patient(patience), time.Second)
 	silent := 300*time.Millisecond + d.patient(patience)
 	burst := d.path.can(AnswerHeld) != "" && !slices.ContainsFunc(d.path.Hops, func(h Hop) bool { return h.Family == "nginx" })
-	reports := true
+	reports := true // come while the body is open
 	for sent := int64(0); !t.over; {
 		if sent < uploadSize {
 			t.send(piece)
@@ -97,10 +97,14 @@ func (d *examination) upload(ctx context.Context, patience int) Check {
 			t.endBody()
 			break
 		}
-		if reports && !t.wait(silent, func(l line) bool { return l.Received >= sent }) {
-			if reports = false; !burst {
-				return Check{Verdict: Unknown, Text: "not looked at, as nothing answers while a body is open"}
-			}
+		if !reports || t.over || t.progress(silent, sent) {
+			continue
+		}
+		if t.last().Received > 0 {
+			break // it was going well so far
+		}
+		if reports = false; !burst {
+			return Check{Verdict: Unknown, Text: "not looked at, as nothing answers while a body is open"}
 		}
 	}
 	ended := func(l line) bool { return l.Event == probe.End }
@@ -125,5 +129,19 @@ func (d *examination) upload(ctx context.Context, patience int) Check {
 		return Check{Verdict: Fault, Text: fmt.Sprintf("the upload stalled: %s arrived, then no more", size(int(arrived))), symptoms: []seen{{UploadStalled, ""}}}
 	default:
 		return d.broken(t)
+	}
+}
+
+// progress waits until the app has reported n bytes, as long as each silence is shorter
+// than pause.
+func (t *talk) progress(pause time.Duration, n int64) bool {
+	for {
+		before := t.last().Received
+		if t.wait(pause, func(l line) bool { return l.Received >= n }) {
+			return true
+		}
+		if t.over || t.last().Received == before {
+			return false
+		}
 	}
 }
