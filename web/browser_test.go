@@ -222,9 +222,22 @@ func http2(t *testing.T, b *browsertest.Browser) {
 	p.Eval(t, `(t.send("bye"), until(() => t.readyState == 3))`, nil)
 	expect(t, p, `t.log.at(-1)[1]`, "1000")
 
-	p.Eval(t, `start()`, nil)
+	// Requests are cut, of either half, at any moment.
+	p.Eval(t, `(globalThis.requests = new Set(), start({ fetch: (url, init) => {
+		const stop = new AbortController();
+		init.signal?.addEventListener("abort", () => stop.abort());
+		requests.add(stop);
+		return fetch(url, { ...init, signal: stop.signal });
+	} }))`, nil)
 	expect(t, p, `t.upload`, upload)
-	p.Eval(t, `(t.send("last"), t.close(3000))`, nil)
+	p.Eval(t, `(globalThis.n = 0, globalThis.timer = setInterval(() => { for (let i = 0; i < 5; i++) t.send("" + n++) }, 5))`, nil)
+	for i := range 6 {
+		p.Eval(t, `(() => { const n = t.got.length; return until(() => t.got.length > n + 20) })()`, nil)
+		p.Eval(t, fmt.Sprintf(`(() => { const all = [...requests]; for (const r of %d ? all.slice(-1) : all) r.abort(); })()`, i%2), nil)
+	}
+	p.Eval(t, `(clearInterval(timer), until(() => t.got.length >= n))`, nil)
+	expect(t, p, `t.got.length == n && t.got.every((m, i) => m == i)`, "true")
+	p.Eval(t, `(t.got = [], t.send("last"), t.close(3000))`, nil)
 	expect(t, p, `t.log.filter(l => l[0] == "close").join() + t.got`, "close,3000,")
 	s.ended(t, 0)
 	s.ended(t, 3000)
@@ -307,7 +320,7 @@ func shared(t *testing.T, b *browsertest.Browser) {
 	for i, p := range tabs {
 		p.Eval(t, fmt.Sprintf(`t.send("from %d")`, i), nil)
 		for _, q := range tabs {
-			q.Eval(t, fmt.Sprintf(`until(() => t.got.includes("from %d"))`, i), nil)
+			expect(t, q, fmt.Sprintf(`t.got.includes("from %d")`, i), "true")
 		}
 	}
 	tabs[1].Eval(t, `t.ping()`, nil)
@@ -324,14 +337,17 @@ func shared(t *testing.T, b *browsertest.Browser) {
 			for (let i = 0; i < 10; i++) send();
 		})()`, i+1), nil)
 	}
-	tabs[1].Eval(t, `until(() => own.length > 100)`, nil)
+	expect(t, tabs[1], `own.length > 100`, "true")
 	tabs[0].Close(t)
 	for i, p := range tabs[1:] {
-		p.Eval(t, `(() => { const from = n; return until(() => n > from + 200) })()`, nil)
-		p.Eval(t, `(more = false, until(() => own.length == n))`, nil)
+		var n int
+		p.Eval(t, `n`, &n)
+		expect(t, p, fmt.Sprintf(`n > %d`, n+200), "true")
+		p.Eval(t, `more = false`, nil)
+		expect(t, p, `own.length == n`, "true")
 		expect(t, p, fmt.Sprintf(`own.every((m, k) => m == "%d " + k)`, i+1), "true")
 		for _, q := range tabs[1:] { // each tab has every message once
-			q.Eval(t, fmt.Sprintf(`until(() => t.got.filter(m => m.startsWith("%d ")).length >= 300)`, i+1), nil)
+			expect(t, q, fmt.Sprintf(`t.got.filter(m => m.startsWith("%d ")).length >= 300`, i+1), "true")
 			expect(t, q, fmt.Sprintf(`t.got.filter(m => m.startsWith("%d ")).every((m, k) => m == "%d " + k)`, i+1, i+1), "true")
 		}
 	}
@@ -339,7 +355,8 @@ func shared(t *testing.T, b *browsertest.Browser) {
 		t.Errorf("%d sessions, expected 1", n)
 	}
 	tabs[1].Eval(t, `t.close()`, nil)
-	tabs[2].Eval(t, `(t.send("alone"), until(() => t.got.includes("alone")))`, nil)
+	tabs[2].Eval(t, `t.send("alone")`, nil)
+	expect(t, tabs[2], `t.got.includes("alone")`, "true")
 	tabs[1].Close(t)
 	tabs[2].Close(t)
 	s.left(t, b)
@@ -353,7 +370,8 @@ func frozen(t *testing.T, b *browsertest.Browser) {
 	second := open(t, b, s.url)
 	second.Eval(t, `start({shared: "y"})`, nil)
 	first.Eval(t, `setTimeout(() => { for (const end = Date.now() + 8000; Date.now() < end; ); t.send("awake") })`, nil)
-	second.Eval(t, `(t.send("asleep"), until(() => t.role == "leader"))`, nil)
+	second.Eval(t, `t.send("asleep")`, nil)
+	expect(t, second, `t.role`, "leader")
 	expect(t, second, `t.got`, "asleep,awake")
 	expect(t, first, `t.role + t.got`, "followerasleep,awake")
 	if n := s.started.Load(); n != 1 {
