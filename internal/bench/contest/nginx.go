@@ -109,7 +109,26 @@ http {
 	if err != nil {
 		return nil, err
 	}
-	return n, answers(ctx, n.proc, "tcp", n.host)
+	if err := answers(ctx, n.proc, "tcp", n.host); err != nil {
+		return n, err
+	}
+	return n, n.forked(ctx)
+}
+
+// forked waits for the workers: the master listens before it starts them.
+func (n *nginx) forked(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, bench.Patience)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for len(bench.Family(n.proc.Pid())) <= runtime.NumCPU() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("expected %d workers of nginx after %v, found %d", runtime.NumCPU(), bench.Patience, len(bench.Family(n.proc.Pid()))-1)
+		}
+	}
+	return nil
 }
 
 func orNowhere(address string) string {
