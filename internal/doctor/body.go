@@ -160,10 +160,11 @@ func (d *examination) passing(ctx context.Context, f form, patience int) Check {
 	p := d.pass(ctx, f, patience)
 	d.know(func(known *facts) {
 		if known.single == nil {
-			known.single, known.pulse = make(map[string]bool), make(map[string]bool)
+			known.single, known.pulse, known.streams = make(map[string]bool), make(map[string]bool), make(map[string]bool)
 		}
 		known.single[f.name] = p.both
 		known.pulse[f.name] = p.pulsed
+		known.streams[f.name] = p.streams
 	})
 	switch {
 	case p.status == http.StatusLengthRequired:

@@ -1,9 +1,15 @@
 package doctor
 
+import "slices"
+
 // choose finds the transport that a client will take: the first that the endpoint
-// offers, in its order, and that the checks saw work.
+// offers, in its order, and that the checks saw work. Pulse comes last, if it isn't
+// offered: an Apache may be in front of the endpoint's web server.
 func (d *examination) choose() {
-	offered := d.description.Transports
+	offered := slices.Clone(d.description.Transports)
+	if slices.Contains(offered, "single") && !slices.Contains(offered, "pulse") {
+		offered = append(offered, "pulse")
+	}
 	f := d.facts
 	works := func(m map[string]bool, forms ...form) string {
 		for _, form := range forms {
@@ -25,11 +31,14 @@ func (d *examination) choose() {
 			}
 		case "split":
 			if f.getStreams && f.meet {
-				how = "a streamed response, requests beside it"
+				how = "a streamed response, batches beside it"
+				if d.description.Streamed && f.streams[declaredForm.name] {
+					how = "a streamed response, a streamed upload beside it"
+				}
 			}
 		case "poll":
 			if f.meet {
-				how = "one request after the other"
+				how = "batches, and long polls"
 			}
 		}
 		if how != "" {

@@ -104,9 +104,10 @@ type examination struct {
 // facts are what the choice of a transport and later checks need to know.
 type facts struct {
 	getStreams    bool
-	single, pulse map[string]bool
-	refused       bool // a large body is refused
-	meet          bool // requests of one session find each other
+	single, pulse map[string]bool // by form: answers come while the body is open; only as more is sent
+	streams       map[string]bool // by form: the body reaches the app while it is open
+	refused       bool            // a large body is refused
+	meet          bool            // requests of one session find each other
 }
 
 // A check tests one thing. patience multiplies its waiting times: 1, and more where a

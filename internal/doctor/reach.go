@@ -21,7 +21,7 @@ type description struct {
 	Interface  string
 	Software   string
 	Heartbeat  int64 // ms
-	Grace      int64 // ms; absent where the server doesn't say
+	Streamed   bool  `json:"streamed_upload"` // split may send in one long request
 }
 
 // reach asks for the endpoint's description. False: there is no endpoint here that

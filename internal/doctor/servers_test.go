@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"tandem/client"
 	"tandem/internal/doctor"
 	"tandem/internal/servertest"
+	"tandem/session/frame"
 )
 
 func TestMain(m *testing.M) {
@@ -164,6 +166,15 @@ func TestAsShipped(t *testing.T) {
 			}
 			for _, f := range r.Findings {
 				t.Errorf("found %s at %s: %s", f.Symptom, f.Hop, f.Directive)
+			}
+			// What it says that clients will choose they do choose.
+			conn, err := client.Dial(t.Context(), c.url, &client.Options{TLS: c.options.TLS, Proxy: c.options.Proxy})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(frame.CodeNormal, "") // Caddy waits for open requests when it stops
+			if got := conn.Path().Transport; got != r.Transport {
+				t.Errorf("a client chose %s", got)
 			}
 		})
 	}
