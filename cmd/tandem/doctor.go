@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -46,6 +47,9 @@ func (c *doctorCmd) Run() error {
 	o := &doctor.Options{Header: reach.Header, TLS: reach.TLS, DialContext: reach.DialContext, HTTP1: c.HTTP1}
 	if c.Slow {
 		o.Slow = c.SlowFor
+		if terminal.IsTerminal(int(os.Stderr.Fd())) {
+			fmt.Fprintf(os.Stderr, "tandem: looking for time-outs takes up to %v\n", c.SlowFor)
+		}
 	}
 	print := &doctor.Printer{W: os.Stdout, Colour: terminal.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == ""}
 	if !c.JSON {
