@@ -35,7 +35,7 @@ func (a *attach) apart() {
 	if a.way.Declared == 0 {
 		send = newPoster(a, rt, v.opening)
 	} else {
-		send = newUpload(a, rt, v.opening)
+		send = newUpload(a, v.opening)
 	}
 	a.out = send
 	a.run = func() error {

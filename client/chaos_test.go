@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -324,6 +325,10 @@ func (c *chaosCase) run(ctx context.Context, counts func(map[string]int)) (err e
 	return nil
 }
 
+// chaosMost is how long a case may take: less than the heartbeats by which both ends
+// would find out about a loss that they had not noticed.
+const chaosMost = 14 * time.Second
+
 // TestChaos: in sessions on every transport, of which requests are delayed, doubled,
 // lost or cut at random, each message arrives once and in order both ways, and so do the last
 // one and the exit status; and the app is started once. CASES=n runs so many, SEED=n
@@ -357,6 +362,9 @@ func TestChaos(t *testing.T) {
 					}
 					ways[c.way.Transport+" "+c.way.body()]++
 				})
+				if took := time.Since(start); err == nil && took > chaosMost {
+					err = errors.New("it took too long: something waited for a heartbeat")
+				}
 				if err != nil {
 					t.Errorf("%v: after %v: %v", c, time.Since(start), err)
 				}

@@ -266,3 +266,18 @@ func proxy(t *testing.T, seen chan<- string) *url.URL {
 	}
 	return u
 }
+
+var discard = slog.New(slog.DiscardHandler)
+
+// serveHandler serves front on net/http, and sees h, which is behind it, off.
+func serveHandler(t *testing.T, h *session.Handler, front http.Handler) (url string) {
+	t.Helper()
+	srv := httptest.NewServer(front)
+	t.Cleanup(func() {
+		if err := h.Shutdown(patient(t)); err != nil {
+			t.Errorf("sessions stay: %v", err)
+		}
+		srv.Close()
+	})
+	return srv.URL
+}

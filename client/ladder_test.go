@@ -298,6 +298,10 @@ func TestLateTrials(t *testing.T) {
 		defer context.AfterFunc(t.Context(), func() { up.Close() })()
 		v.req.Header.Set("Connection", "close")
 		if n := v.req.ContentLength; n < 0 || n > 1<<19 {
+			if v.req.Header.Get("Tandem-Session") != "" { // opens nothing
+				io.Copy(io.Discard, v.body)
+				return
+			}
 			line, _ := bufio.NewReader(v.in).ReadBytes('\n')
 			held.Add(1)
 			delivered.Add(1)

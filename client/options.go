@@ -14,8 +14,8 @@ import (
 // Options are how [Dial] opens a session and how it behaves. The zero value
 // works.
 type Options struct {
-	// Transport is Single, Split, Pulse or Poll: that one is used, and the program
-	// starts with the first request. Empty: the best one that works. The first time
+	// Transport is Single, Split, Pulse or Poll: that one is used, and in Single and
+	// Pulse the program starts with the first request. Empty: the best one that works. The first time
 	// the endpoint is asked what works on its web server, and that is tried without
 	// starting the program, which takes a few round trips more, and below 5 s where
 	// proxies hold most of it back; then it is remembered. A session that is cut again

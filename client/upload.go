@@ -2,8 +2,11 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 
@@ -16,7 +19,6 @@ import (
 type upload struct {
 	*body
 	attach  *attach
-	rt      *http.Transport
 	opening chan<- []byte // takes the first Write, where the attach opens a session
 	begin   sync.Once
 	runs    sync.WaitGroup
@@ -26,8 +28,8 @@ type upload struct {
 	told bool
 }
 
-func newUpload(a *attach, rt *http.Transport, opening chan<- []byte) *upload {
-	u := &upload{body: newBody(a.way.Declared, a.conn.dialer.empty, func() {}), attach: a, rt: rt, opening: opening}
+func newUpload(a *attach, opening chan<- []byte) *upload {
+	u := &upload{body: newBody(a.way.Declared, a.conn.dialer.empty, func() {}), attach: a, opening: opening}
 	if !a.first {
 		u.opening = nil
 	}
@@ -57,7 +59,9 @@ func (u *upload) run() {
 	req := a.request(http.MethodPost)
 	req.Header.Set("Incremental", "?1")
 	req.Body, req.ContentLength = u.body, u.length
-	resp, err := u.rt.RoundTrip(req)
+	rt := u.roundTripper()
+	defer rt.CloseIdleConnections()
+	resp, err := rt.RoundTrip(req)
 	if err == nil {
 		defer resp.Body.Close()
 		codec := a.conn.dialer.codec
@@ -69,13 +73,55 @@ func (u *upload) run() {
 		}
 	}
 	u.mu.Lock()
-	u.fail = err
+	if u.fail == nil {
+		u.fail = err
+	}
 	u.told = err == errUploadEnded && isClosed(u.finished) && a.conn.closing.Load()
 	u.mu.Unlock()
 	if a.conn.link.Err() == nil {
 		u.end()
-		a.cancel(err)
+		a.cancel(u.failure())
 	}
+}
+
+// roundTripper is for the one request. On HTTP/1 net/http tells of a connection that was
+// closed before the answer only when the body's Read has returned, and that waits for
+// something to send: so the connection tells the body.
+func (u *upload) roundTripper() *http.Transport {
+	options := u.attach.conn.dialer.options
+	dial := options.DialContext
+	options.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &watched{conn, u.lost}, nil
+	}
+	return options.roundTripper(false)
+}
+
+// lost takes in that the connection is closed.
+func (u *upload) lost(err error) {
+	u.mu.Lock()
+	if u.fail == nil {
+		u.fail = fmt.Errorf("the connection of the request that sends was closed: %w", err)
+	}
+	u.mu.Unlock()
+	u.end()
+}
+
+// watched is a connection that tells when nothing more can be read from it.
+type watched struct {
+	net.Conn
+	lost func(error)
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if err != nil {
+		w.lost(err)
+	}
+	return n, err
 }
 
 var errUploadEnded = errors.New("the request that sends was answered before the session's end")
