@@ -14,7 +14,7 @@ class Server {
   takers = [];
   fetch = (url, init) =>
     new Promise((resolve, reject) => {
-      const r = { url, ...init, resolve, reject, frames: String(init.body ?? "").split("\n").filter(Boolean).map((l) => JSON.parse(l)) };
+      const r = { url, ...init, resolve, reject, frames: (typeof init.body === "string" ? init.body : "").split("\n").filter(Boolean).map((l) => JSON.parse(l)) };
       init.signal?.addEventListener("abort", () => reject(init.signal.reason));
       const take = this.takers.shift();
       if (take) take(r);
@@ -69,6 +69,7 @@ async function opened(options, frame) {
   const c = client(options);
   c.opening = await c.server.next("POST");
   c.half = c.server.stream(c.opening, c.server.open(frame));
+  if (options && "upload" in options) c.description = await c.server.next("GET");
   const ping = await c.server.next("POST");
   assert.equal(ping.frames.at(-1).type, "ping");
   c.half.write({ type: "pong", nonce: ping.frames.at(-1).nonce });
@@ -299,6 +300,115 @@ test("Blobs keep their place", async () => {
   }
   assert.equal(sent.join(""), "abc");
   t.close();
+});
+
+test("what a long upload carried and was not acked is sent again when it breaks", async () => {
+  const { server, half, t, description } = await opened({ upload: undefined });
+  assert.equal(description.headers.Accept, "application/json");
+  description.resolve(Response.json({ streamed_upload: true }));
+  const upload = await server.next("POST");
+  assert.equal(upload.duplex, "half");
+  const reader = upload.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  const read = async (what) => {
+    while (!text.includes(what)) text += (await reader.read()).value;
+    return text;
+  };
+  const nonce = Number(/"ping","nonce":(\d+)\}\n$/.exec(await read("ping"))[1]);
+  half.write(...Array.from({ length: nonce }, (_, i) => ({ type: "pong", nonce: i + 1 })));
+  await new Promise((r) => (t.ontransport = r));
+  assert.equal(t.upload, "stream");
+  for (const m of "abc") t.send(m);
+  await read('"data":"c"');
+  half.write({ type: "ack", received: 1, window: 65536, messages: 64 });
+  await new Promise((r) => setTimeout(r));
+  upload.reject(new TypeError("cut"));
+  const next = await server.next("POST"); // a stream again: this one had worked
+  const second = next.body.pipeThrough(new TextDecoderStream()).getReader();
+  let sent = "";
+  while (!sent.includes('"data":"c"')) sent += (await second.read()).value;
+  assert.deepEqual(sent.match(/"data":"."/g), ['"data":"b"', '"data":"c"']);
+  t.close();
+});
+
+/** locks is Web Locks, as far as tabs that share a session need them. */
+function locks() {
+  const queue = [];
+  let held;
+  const grant = async (q) => {
+    const mine = (held = { reject: undefined });
+    const stolen = new Promise((_, reject) => (mine.reject = reject));
+    try {
+      q.resolve(await Promise.race([q.act({}), stolen]));
+    } catch (e) {
+      q.reject(e);
+    }
+    if (held !== mine) return;
+    held = undefined;
+    if (queue.length) grant(queue.shift());
+  };
+  return {
+    request: (name, options, act) => new Promise((resolve, reject) => {
+      const q = { act, resolve, reject };
+      if (held && options.steal) held.reject(new DOMException("stolen", "AbortError"));
+      if (!held || options.steal) return grant(q);
+      if (options.ifAvailable) return resolve(act(null));
+      queue.push(q);
+      options.signal?.addEventListener("abort", () => {
+        if (queue.includes(q)) queue.splice(queue.indexOf(q), 1);
+        reject(options.signal.reason);
+      });
+    }),
+  };
+}
+
+test("a tab's message counts once, however often the leader is told; the next leader goes on", async () => {
+  globalThis.navigator ??= {};
+  Object.defineProperty(globalThis.navigator, "locks", { value: locks(), configurable: true });
+  const wire = new BroadcastChannel("tandem http://server.example/e room");
+  try {
+    const leader = await opened({ shared: "room" });
+    const follower = client({ shared: "room" });
+    await follower.until("open");
+    assert.deepEqual([leader.t.role, follower.t.role], ["leader", "follower"]);
+    wire.onmessage = (e) => e.data.type === "send" && wire.postMessage(e.data);
+    const told = new Promise((r) => wire.addEventListener("message", (e) => e.data.type === "send" && e.data.n === 2 && r()));
+    follower.t.send("a");
+    follower.t.send("b");
+    leader.t.send("c");
+    await told;
+    const got = [];
+    while (got.length < 3) {
+      const r = await leader.server.next("POST");
+      got.push(...r.frames.filter((f) => f.type === "message"));
+      leader.server.ack(r, 0);
+    }
+    await new Promise((r) => setTimeout(r, 50));
+    assert.equal(leader.server.waiting.length, 0);
+    assert.deepEqual(got.map((f) => f.seq), [1, 2, 3]);
+    assert.equal(got.map((f) => f.data).filter((d) => d !== "c").join(""), "ab");
+    leader.half.write({ type: "message", seq: 1, data: "to all" });
+    await Promise.all([leader.until("message to all"), follower.until("message to all")]);
+
+    // The leader leaves; the next one has what was not acked, and higher attempts.
+    const before = leader.t.unacked.length;
+    leader.t.close();
+    const get = await follower.server.next("GET");
+    assert.equal(get.headers["Tandem-Session"], "o.1");
+    assert.equal(get.headers["Tandem-After"], "1");
+    assert.ok(Number(get.headers["Tandem-Attempt"]) > 2 ** 32);
+    const half = follower.server.stream(get, follower.server.open());
+    const again = await follower.server.next("POST");
+    assert.deepEqual(again.frames.filter((f) => f.type === "message").map((f) => [f.seq, f.data]), got.map((f) => [f.seq, f.data]));
+    assert.equal(before, 1);
+    follower.server.ack(again, 3);
+    half.write({ type: "close", seq: 1, code: 1000 });
+    await follower.until("close 1000");
+    assert.deepEqual(follower.t.unacked, []);
+  } finally {
+    wire.close();
+    delete globalThis.navigator.locks;
+  }
 });
 
 test("while the browser is offline, nothing is tried; when it is back, at once", async () => {
