@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"tandem/internal/gateway"
 )
 
 // BodyBuffer is how many bytes of a request's body are read ahead of the handler.
@@ -33,6 +35,7 @@ type body struct {
 	off    int
 	end    error // what follows buf: io.EOF, or why the stream was cut; nil: not known yet
 	closed bool
+	sink   gateway.Sink // gets what comes instead of buf
 
 	ready    chan struct{} // holds a token when something changed for Read
 	space    chan struct{} // holds a token when something changed for write
@@ -125,6 +128,10 @@ func (b *body) put(p []byte) []byte {
 	if b.closed || b.end != nil {
 		return nil
 	}
+	if b.sink != nil {
+		b.sink.Input(p)
+		return nil
+	}
 	n := min(len(p), BodyBuffer-(len(b.buf)-b.off))
 	if n == 0 {
 		return p
@@ -145,8 +152,45 @@ func (b *body) finish(err error) {
 	defer b.mu.Unlock()
 	if b.end == nil {
 		b.end = err
+		b.tell()
 	}
 	signal(b.ready)
+	signal(b.space)
+}
+
+// tell has the sink know the end. b.mu is held.
+func (b *body) tell() {
+	switch {
+	case b.sink == nil:
+	case b.end == io.EOF:
+		b.sink.End()
+	default:
+		b.sink.Lost(b.end)
+	}
+}
+
+// lost has the sink know that the request is gone, whether or not the body has ended.
+func (b *body) lost(cause error) {
+	b.mu.Lock()
+	s := b.sink
+	b.mu.Unlock()
+	if s != nil {
+		s.Lost(cause)
+	}
+}
+
+// detach has s get what has come and all that follows.
+func (b *body) detach(s gateway.Sink) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sink = s
+	if b.off < len(b.buf) {
+		s.Input(b.buf[b.off:])
+	}
+	b.buf, b.off = nil, 0
+	if b.end != nil {
+		b.tell()
+	}
 	signal(b.space)
 }
 

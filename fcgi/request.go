@@ -43,7 +43,8 @@ type request struct {
 	cancel context.CancelCauseFunc
 
 	writeDeadline deadline
-	left          atomic.Bool // the handler has returned
+	left          atomic.Bool  // the handler has returned, and whom it may have left the request to is done
+	sink          gateway.Sink // whom it has left it to; set by the handler's goroutine
 
 	mu       sync.Mutex
 	writeErr error // the first that a write returned: all later ones return it too
@@ -90,21 +91,25 @@ func (q *request) start(h http.Handler) {
 
 // serve is the request's goroutine. Whatever h does, END_REQUEST is sent.
 func (q *request) serve(h http.Handler) {
-	defer q.c.running.Done()
 	rw := newResponse(q)
 	returned := false
 	defer func() {
 		v := recover()
 		switch {
+		case returned && q.sink != nil:
+			q.http = nil
+			return // its finish does the rest
 		case returned || v == http.ErrAbortHandler:
 		case v == nil: // runtime.Goexit
 			q.c.log().Error("fcgi: the handler ended its goroutine", q.attrs()...)
 		default:
 			q.c.log().Error("fcgi: panic in the handler", append(q.attrs(), "panic", v, "stack", string(debug.Stack()))...)
 		}
-		q.leave()
-		rw.finish(!returned)
-		q.setWriteDeadline(time.Time{}) // Its timer must not outlive it.
+		if q.sink != nil {
+			q.sink.Lost(http.ErrAbortHandler)
+			return
+		}
+		rw.end(!returned)
 	}()
 	h.ServeHTTP(rw, q.http)
 	returned = true
@@ -164,6 +169,7 @@ func (q *request) fail(err error) {
 	}
 	q.mu.Unlock()
 	q.cancel(err)
+	q.body.lost(err)
 }
 
 // cut is the end of the request by the web server, or by the end of the connection.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tandem/cgi"
+	"tandem/internal/gateway"
 	"tandem/internal/problem"
 )
 
@@ -89,6 +90,24 @@ func (rw *response) SetWriteDeadline(t time.Time) error {
 	}
 	rw.q.setWriteDeadline(t)
 	return nil
+}
+
+// Detach implements gateway.Detacher; see there.
+func (rw *response) Detach(s gateway.Sink) (finish func()) {
+	rw.q.sink = s
+	rw.q.body.detach(s)
+	if err := rw.q.err(); err != nil {
+		s.Lost(err)
+	}
+	return func() { rw.end(false) }
+}
+
+// end ends the request. Nothing of it may wait without bound any more.
+func (rw *response) end(failed bool) {
+	rw.q.leave()
+	rw.finish(failed)
+	rw.q.setWriteDeadline(time.Time{}) // Its timer must not outlive it.
+	rw.q.c.running.Done()
 }
 
 // collectHeader is for the first Write or Flush; start is the body's. Needs mu.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"tandem/internal/gateway"
@@ -31,7 +31,7 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, n named, begin f
 		s.log.Info("session resumed", "transport", n.transport, "attempt", n.attempt, "address", r.RemoteAddr)
 	}
 	resp := newResponse(w, r)
-	resp.reading.Store(true)
+	resp.read(true)
 	resp.rc.EnableFullDuplex() // only HTTP/1 servers need it, the others say it is not supported
 	closeAfter(w, r)
 	streamHeader(w, n.out)
@@ -47,14 +47,25 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, n named, begin f
 	}
 	at := begin(carrier, n.out, flow.Pulse(n.transport == "pulse"), s.handler.options.openFrame(s, n.transport))
 	s.halves.Unlock()
-	defer at.Lost("the request was left") // does nothing but after a panic
-	lost := loseWith(r, at)
 	if !n.in.Framed() {
 		s.start() // no open frame will come that could tell it to wait
 	}
-
+	if d, ok := w.(gateway.Detacher); ok && carrier == resp {
+		resp.detach(d, at, &fed{follower{at}, s, at.Feeder(n.in, s.control)})
+		return
+	}
+	defer at.Lost("the request was left") // does nothing but after a panic
+	lost := loseWith(r, at)
 	err := at.Feed(body, n.in, s.control)
-	resp.reading.Store(false)
+	resp.read(false)
+	s.bodyEnded(at, err)
+	<-at.Finished()
+	lost()
+	at.Detach()
+}
+
+// bodyEnded takes in how the body of a request that carried the session has ended.
+func (s *Session) bodyEnded(at *flow.Attach, err error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, io.ErrUnexpectedEOF) && s.grace == 0:
@@ -62,9 +73,6 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, n named, begin f
 	default:
 		at.Lost("the request's body could not be read: " + err.Error())
 	}
-	<-at.Finished()
-	lost()
-	at.Detach()
 }
 
 // loseWith has at be lost with its request. What it returns ends that.
@@ -111,10 +119,14 @@ func (s *Session) control(f *frame.Frame) error {
 
 // response is the write half of an attach: a flow.Carrier.
 type response struct {
-	w       http.ResponseWriter
-	rc      *http.ResponseController
-	body    io.Closer
-	reading atomic.Bool
+	w    http.ResponseWriter
+	rc   *http.ResponseController
+	body io.Closer
+
+	mu      sync.Mutex
+	reading bool   // the handler reads the body
+	over    bool   // the link needs nothing more of the request
+	leave   func() // ends a detached request
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request) *response {
@@ -128,16 +140,61 @@ var longAgo = time.Unix(1, 0)
 func (r *response) Write(p []byte) (int, error) { return r.w.Write(p) }
 func (r *response) Flush() error                { return r.rc.Flush() }
 
-// Finished has the handler's read of the body return. After the body's end
-// there is none.
+// Finished has the handler's read of the body return, or ends the request where
+// there is no handler any more.
 func (r *response) Finished() {
-	if !r.reading.Load() {
-		return
-	}
-	if err := r.rc.SetReadDeadline(longAgo); err != nil {
-		r.body.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+	switch {
+	case r.leave != nil:
+		go r.leave()
+	case r.reading:
+		if err := r.rc.SetReadDeadline(longAgo); err != nil {
+			r.body.Close()
+		}
 	}
 }
+
+// read has Finished end the handler's reading, or not any more.
+func (r *response) read(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reading = on
+}
+
+// detach has s get the body, without the handler.
+func (r *response) detach(d gateway.Detacher, at *flow.Attach, s gateway.Sink) {
+	finish := d.Detach(s)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leave = func() {
+		at.Detach()
+		finish()
+	}
+	if r.over {
+		go r.leave()
+	}
+}
+
+// follower is the Sink of a request that has brought all it had to.
+type follower struct{ at *flow.Attach }
+
+func (f follower) Input([]byte) {}
+func (f follower) End()         {}
+func (f follower) Lost(cause error) {
+	f.at.Lost("the web server closed the request: " + cause.Error())
+}
+
+// fed is the Sink of a request whose body carries the session.
+type fed struct {
+	follower
+	s  *Session
+	in *flow.Feeder
+}
+
+func (f *fed) Input(p []byte) { f.in.Write(p) }
+func (f *fed) End()           { f.s.bodyEnded(f.at, f.in.End()) }
 
 // Abort has a blocked Write return.
 func (r *response) Abort() { r.rc.SetWriteDeadline(longAgo) }

@@ -99,3 +99,24 @@ func Of(r *http.Request) *Info {
 	}
 	return &Info{Interface: HTTP, Vars: vars}
 }
+
+// A Detacher is a http.ResponseWriter whose request can go on without a goroutine that
+// waits for its body.
+type Detacher interface {
+	// Detach has s get the body, beginning with what has come already. The handler
+	// returns after it, and the response stays open until finish is called, once.
+	// Before that no Write may be running.
+	Detach(s Sink) (finish func())
+}
+
+// A Sink gets the body of a detached request. Its methods are called by one goroutine
+// at a time, which reads for others too: they must not block.
+type Sink interface {
+	// Input is the next piece, valid during the call.
+	Input(p []byte)
+	// End is the body's end.
+	End()
+	// Lost is the end of the request by the web server, or by a failed write. It may come
+	// at any time, and more than once.
+	Lost(cause error)
+}

@@ -101,10 +101,17 @@ func (l *Link) Batch(codec frame.Codec, control func(*frame.Frame) error) *Batch
 // returns comes back as it is. A body that ends without end or close is in
 // order; one that ends within a frame is io.ErrUnexpectedEOF.
 func (b *Batch) Feed(r io.Reader) error {
-	err := each(r, b.take, func(rest []byte) error {
-		_, err := b.dec.EOF(rest, &b.frame)
+	var left rest
+	err := read(r, func(p []byte) (err error) {
+		left.join(p, func(p []byte) (used int) {
+			used, err = b.take(p)
+			return used
+		})
 		return err
 	})
+	if err == io.EOF {
+		_, err = b.dec.EOF(left, &b.frame)
+	}
 	b.link.mu.Lock()
 	defer b.link.mu.Unlock()
 	if err != nil && b.link.batch != b {

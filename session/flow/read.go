@@ -35,36 +35,72 @@ var readBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); retur
 // a cut looks the same. What is malformed ends the session, and the rest is
 // read and dropped until the carrier has finished.
 func (a *Attach) Feed(r io.Reader, codec frame.Codec, control func(*frame.Frame) error) error {
-	a.setReading(true)
-	defer a.setReading(false)
-	rd := &reader{link: a.link, attach: a, dec: codec.NewDecoder(), framed: codec.Framed(), control: control}
-	return each(r, func(p []byte) (int, error) { return rd.take(p), nil }, rd.bodyEnded)
+	f := a.Feeder(codec, control)
+	err := read(r, func(p []byte) error {
+		f.Write(p)
+		return nil
+	})
+	if err != io.EOF {
+		f.stop()
+		return err
+	}
+	return f.End()
 }
 
-// each reads r to its end. take gets what there is and returns how much of it is
-// done with, end what is left when the body has ended.
-func each(r io.Reader, take func([]byte) (int, error), end func([]byte) error) error {
-	pooled := readBuffers.Get().(*[]byte)
-	defer readBuffers.Put(pooled)
-	buf, have := *pooled, 0
+// Feeder is Feed for who gets the body in pieces.
+func (a *Attach) Feeder(codec frame.Codec, control func(*frame.Frame) error) *Feeder {
+	a.setReading(true)
+	return &Feeder{reader: reader{link: a.link, attach: a, dec: codec.NewDecoder(), framed: codec.Framed(), control: control}}
+}
+
+// A Feeder takes in the body of an attach. It keeps of it what is not a whole frame
+// yet.
+type Feeder struct {
+	reader
+	rest
+}
+
+// Write takes in the next piece. It does not block and keeps no part of p.
+func (f *Feeder) Write(p []byte) { f.rest.join(p, f.take) }
+
+// End is the end of the body.
+func (f *Feeder) End() error {
+	defer f.stop()
+	return f.bodyEnded(f.rest)
+}
+
+func (f *Feeder) stop() { f.attach.setReading(false) }
+
+// rest is the beginning of a frame that has not come whole.
+type rest []byte
+
+// join has take see p behind what was left of the last piece. take returns how much it
+// is done with.
+func (r *rest) join(p []byte, take func([]byte) int) {
+	if len(*r) > 0 {
+		p = append(*r, p...)
+	}
+	switch used := take(p); {
+	case used == len(p):
+		*r = nil
+	case len(*r) > 0:
+		*r = p[:copy(p, p[used:])]
+	default:
+		*r = append(rest(nil), p[used:]...)
+	}
+}
+
+// read passes on all of r, as it comes, and returns how that ended: io.EOF, or
+// another error, take's too.
+func read(r io.Reader, take func([]byte) error) error {
+	buf := readBuffers.Get().(*[]byte)
+	defer readBuffers.Put(buf)
 	for {
-		if have == len(buf) {
-			buf = append(buf, make([]byte, len(buf))...)
-		}
-		n, err := r.Read(buf[have:])
+		n, err := r.Read(*buf)
 		if n > 0 {
-			have += n
-			used, err := take(buf[:have])
-			if err != nil {
+			if err := take((*buf)[:n]); err != nil {
 				return err
 			}
-			have = copy(buf, buf[used:have])
-			if have == 0 {
-				buf = *pooled
-			}
-		}
-		if err == io.EOF {
-			return end(buf[:have])
 		}
 		if err != nil {
 			return err
