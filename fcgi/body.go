@@ -37,13 +37,19 @@ type body struct {
 	closed bool
 	sink   gateway.Sink // gets what comes instead of buf
 
-	ready    chan struct{} // holds a token when something changed for Read
-	space    chan struct{} // holds a token when something changed for write
+	ready    chan struct{} // holds a token when something changed for Read; nil: nobody has waited
+	space    chan struct{} // holds a token when something changed for write; nil: as ready
 	deadline deadline
 }
 
-func newBody() *body {
-	return &body{ready: make(chan struct{}, 1), space: make(chan struct{}, 1)}
+func newBody() *body { return new(body) }
+
+// waiter makes c, with a token, if it is not there.
+func waiter(c *chan struct{}) chan struct{} {
+	if *c == nil {
+		*c = make(chan struct{}, 1)
+	}
+	return *c
 }
 
 func signal(c chan struct{}) {
@@ -60,26 +66,26 @@ func (b *body) Read(p []byte) (int, error) {
 		if b.deadline.passed() {
 			return 0, os.ErrDeadlineExceeded
 		}
-		n, err, ok := b.take(p)
-		if ok {
+		n, err, ready := b.take(p)
+		if ready == nil {
 			return n, err
 		}
 		select {
-		case <-b.ready:
+		case <-ready:
 		case <-b.deadline.wait():
 		}
 	}
 }
 
-// take is Read without waiting; ok is false when there is nothing yet.
-func (b *body) take(p []byte) (n int, err error, ok bool) {
+// take is Read without waiting; what to wait for is not nil when there is nothing yet.
+func (b *body) take(p []byte) (n int, err error, ready chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.closed:
-		return 0, http.ErrBodyReadAfterClose, true
+		return 0, http.ErrBodyReadAfterClose, nil
 	case len(p) == 0:
-		return 0, nil, true
+		return 0, nil, nil
 	case b.off < len(b.buf):
 		n = copy(p, b.buf[b.off:])
 		b.off += n
@@ -90,11 +96,11 @@ func (b *body) take(p []byte) (n int, err error, ok bool) {
 			b.buf, b.off = b.buf[:0], 0
 		}
 		signal(b.space)
-		return n, nil, true
+		return n, nil, nil
 	case b.end != nil:
-		return 0, b.end, true
+		return 0, b.end, nil
 	}
-	return 0, nil, false
+	return 0, nil, waiter(&b.ready)
 }
 
 // write appends p, blocking while the buffer is full. It discards p once nobody
@@ -103,8 +109,8 @@ func (b *body) take(p []byte) (n int, err error, ok bool) {
 func (b *body) write(p []byte, hungUp func() bool) bool {
 	var tick *time.Ticker
 	for {
-		p = b.put(p)
-		if len(p) == 0 {
+		var space chan struct{}
+		if p, space = b.put(p); len(p) == 0 {
 			return true
 		}
 		if tick == nil {
@@ -112,7 +118,7 @@ func (b *body) write(p []byte, hungUp func() bool) bool {
 			defer tick.Stop()
 		}
 		select {
-		case <-b.space:
+		case <-space:
 		case <-tick.C:
 			if hungUp() {
 				return false
@@ -121,20 +127,21 @@ func (b *body) write(p []byte, hungUp func() bool) bool {
 	}
 }
 
-// put takes what of p there is room for, and returns the rest.
-func (b *body) put(p []byte) []byte {
+// put takes what of p there is room for, and returns the rest, and what to wait for
+// before it is put.
+func (b *body) put(p []byte) (left []byte, space chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed || b.end != nil {
-		return nil
+		return nil, nil
 	}
 	if b.sink != nil {
 		b.sink.Input(p)
-		return nil
+		return nil, nil
 	}
 	n := min(len(p), BodyBuffer-(len(b.buf)-b.off))
 	if n == 0 {
-		return p
+		return p, waiter(&b.space)
 	}
 	if b.off > 0 && len(b.buf)+n > cap(b.buf) {
 		b.buf = b.buf[:copy(b.buf, b.buf[b.off:])]
@@ -142,7 +149,10 @@ func (b *body) put(p []byte) []byte {
 	}
 	b.buf = append(b.buf, p[:n]...)
 	signal(b.ready)
-	return p[n:]
+	if n == len(p) {
+		return nil, nil
+	}
+	return p[n:], waiter(&b.space)
 }
 
 // finish says what follows the last byte: io.EOF, or why there is no more. The

@@ -94,7 +94,10 @@ func (rw *response) SetWriteDeadline(t time.Time) error {
 
 // Detach implements gateway.Detacher; see there.
 func (rw *response) Detach(s gateway.Sink) (finish func()) {
+	rw.mu.Lock()
 	rw.q.sink = s
+	rw.dropHeader()
+	rw.mu.Unlock()
 	rw.q.body.detach(s)
 	if err := rw.q.err(); err != nil {
 		s.Lost(err)
@@ -119,7 +122,16 @@ func (rw *response) collectHeader(start []byte) error {
 	if rw.status == 0 {
 		rw.status = http.StatusOK
 	}
-	return cgi.WriteHeader((*collector)(rw), rw.status, rw.header, start)
+	err := cgi.WriteHeader((*collector)(rw), rw.status, rw.header, start)
+	rw.dropHeader()
+	return err
+}
+
+// dropHeader lets go of a header that was sent and that nobody will look at. Needs mu.
+func (rw *response) dropHeader() {
+	if rw.sent && rw.q.sink != nil {
+		rw.header = nil
+	}
 }
 
 // collect takes p, and sends each record that it fills. Needs mu.

@@ -132,7 +132,7 @@ func (s *Session) claimOwner() {
 	owner, release, err := o.Owners.Claim(s.openKey)
 	switch {
 	case err != nil:
-		s.log.Error("other processes can't find this session", "error", err)
+		s.Log().Error("other processes can't find this session", "error", err)
 		s.elsewhere = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			h.refuse(w, r, &refusal{status: http.StatusServiceUnavailable, retryAfter: 5,
 				detail: "The requests of a session would not find each other here; the server's log says why (state_dir)."})

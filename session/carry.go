@@ -28,7 +28,7 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, n named, begin f
 		return
 	}
 	if !n.opens {
-		s.log.Info("session resumed", "transport", n.transport, "attempt", n.attempt, "address", r.RemoteAddr)
+		s.Log().Info("session resumed", "transport", n.transport, "attempt", n.attempt, "address", r.RemoteAddr)
 	}
 	resp := newResponse(w, r)
 	resp.read(true)

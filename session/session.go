@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -49,7 +48,6 @@ type (
 type Session struct {
 	id      string
 	peer    Peer
-	log     *slog.Logger
 	link    *flow.Link
 	handler *Handler
 
@@ -80,7 +78,6 @@ func newSession(h *Handler, peer Peer, framed bool) *Session {
 		s.grace = h.options.Grace
 	}
 	s.id = h.options.Owner + "." + randomID()
-	s.log = h.options.Log.With("session", s.id[:len(h.options.Owner)+9])
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	cfg := h.options.link()
 	cfg.Grace = s.grace
@@ -107,7 +104,9 @@ func (s *Session) ID() string { return s.id }
 func (s *Session) Peer() *Peer { return &s.peer }
 
 // Log is the logger for this session: its lines name the session.
-func (s *Session) Log() *slog.Logger { return s.log }
+func (s *Session) Log() *slog.Logger {
+	return s.handler.options.Log.With("session", s.id[:len(s.handler.options.Owner)+9])
+}
 
 // Receive returns the client's next message. io.EOF: the client's input has
 // ended, messages can still be sent. A *CloseError: the session is over.
@@ -135,12 +134,22 @@ const startTime = 30 * time.Second
 func (s *Session) start() {
 	s.begin.Do(func() {
 		s.late.Stop()
+		s.late = nil
 		go s.run()
 	})
 }
 
 func (s *Session) run() {
-	err := s.serve()
+	if r, ok := s.handler.app.(reactor); ok {
+		s.react(r)
+		return
+	}
+	s.over(s.guard(func() error { return s.handler.app.Serve(s.ctx, s) }))
+}
+
+// over ends the session when the app is done, with err. It returns when the session
+// may be forgotten.
+func (s *Session) over(err error) {
 	code, reason := s.outcome(err)
 	s.link.Finish(context.Background(), code, reason)
 	s.cancel(context.Canceled)
@@ -189,17 +198,6 @@ func (s *Session) abandon() {
 	s.link.Lost("never begun")
 }
 
-// serve calls the app and makes an error of its panic.
-func (s *Session) serve() (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("the app panicked", "panic", p, "stack", string(debug.Stack()))
-			err = frame.Errorf(frame.CodeInternal, "the app failed")
-		}
-	}()
-	return s.handler.app.Serve(s.ctx, s)
-}
-
 // outcome is how the session ends when the app returned err.
 func (s *Session) outcome(err error) (Code, string) {
 	var e *CloseError
@@ -211,7 +209,7 @@ func (s *Session) outcome(err error) (Code, string) {
 	case errors.Is(err, context.Canceled) && s.ctx.Err() != nil:
 		return frame.CodeNormal, "" // the session is over, the app went along
 	}
-	s.log.Error("the app failed", "error", err)
+	s.Log().Error("the app failed", "error", err)
 	return frame.CodeInternal, "the app failed"
 }
 
@@ -237,7 +235,7 @@ func (s *Session) logEnd() {
 	case frame.CodeProtocol, frame.CodeUnsupported, frame.CodeBadUTF8, frame.CodePolicy, frame.CodeTooBig, frame.CodeInternal:
 		level = slog.LevelWarn
 	}
-	s.log.Log(context.Background(), level, "session ended", "code", uint16(e.Code), "reason", e.Reason,
+	s.Log().Log(context.Background(), level, "session ended", "code", uint16(e.Code), "reason", e.Reason,
 		"transport", s.peer.Transport, "codec", s.peer.Codec, "user", s.peer.User, "address", s.peer.Addr,
 		"seconds", time.Since(s.born).Round(time.Millisecond).Seconds())
 }

@@ -9,6 +9,7 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -44,19 +45,15 @@ func NewContext(ctx context.Context, info *Info) context.Context {
 }
 
 // FromVars makes an Info of all variables that a CGI process or a FastCGI
-// request got. It keeps no reference to vars.
+// request got, and makes them its own.
 func FromVars(iface string, vars map[string]string) *Info {
 	info := &Info{
 		Interface: iface,
 		Software:  vars["SERVER_SOFTWARE"],
 		User:      vars["REMOTE_USER"],
-		Vars:      make(map[string]string, len(vars)),
+		Vars:      vars,
 	}
-	for k, v := range vars {
-		if !strings.HasPrefix(k, "HTTP_") {
-			info.Vars[k] = v
-		}
-	}
+	maps.DeleteFunc(vars, func(name, _ string) bool { return strings.HasPrefix(name, "HTTP_") })
 	if strings.HasPrefix(info.Software, "nginx") && vars["AUTH_TYPE"] == "" {
 		// nginx's $remote_user, which distributions' fastcgi_params pass on, is the name
 		// that the request brought, checked or not. AUTH_TYPE says that it was.

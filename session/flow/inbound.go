@@ -32,6 +32,9 @@ type inbound struct {
 	ended bool // the peer's end came
 	ready chan struct{}
 	bare  chan struct{} // all that was received may be taken
+
+	react    func(frame.Message, error) bool // gets what comes, if not nil
+	draining bool                            // a goroutine calls it, or it is done
 }
 
 // overhead is what a waiting message takes in memory beside its bytes.
@@ -66,6 +69,33 @@ func (l *Link) Receive(ctx context.Context) (frame.Message, error) {
 		case <-l.done:
 		case <-ctx.Done():
 			return frame.Message{}, ctx.Err()
+		}
+	}
+}
+
+// React has f called with what Receive would return, in its place, by one goroutine
+// at a time and by none while there is nothing. An error is the last call; so is one
+// for which f returns false.
+func (l *Link) React(f func(frame.Message, error) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.in.react = f
+	l.wake()
+}
+
+// drain calls react until there is nothing to call it with.
+func (l *Link) drain() {
+	for {
+		l.mu.Lock()
+		m, ok, err := l.pop()
+		if !ok && err == nil {
+			l.in.draining = false
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+		if !l.in.react(m, err) || err != nil {
+			return
 		}
 	}
 }
@@ -218,7 +248,7 @@ func (l *Link) message(f *frame.Frame, framed bool) error {
 	in.queue = append(in.queue, whole{frame.Message{Data: in.partial, Text: f.Text}, in.seq, c})
 	in.partial, in.inPartial, in.partialCost = nil, false, cost{}
 	l.lastMessage = l.lastIn
-	in.wake()
+	l.wake()
 	return nil
 }
 
@@ -236,11 +266,20 @@ func (l *Link) end(seq uint64, framed bool) error {
 		return frame.Errorf(frame.CodeProtocol, "end came in the middle of message seq %d", in.seq)
 	}
 	in.ended = true
-	in.wake()
+	l.wake()
 	return nil
 }
 
-func (in *inbound) wake() {
+// wake tells who receives that there is something. l.mu is held.
+func (l *Link) wake() {
+	in := &l.in
+	if in.react != nil {
+		if !in.draining {
+			in.draining = true
+			go l.drain()
+		}
+		return
+	}
 	select {
 	case in.ready <- struct{}{}:
 	default:

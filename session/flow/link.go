@@ -217,6 +217,9 @@ func (l *Link) terminate(e *frame.CloseError, linger time.Duration) {
 	l.err = e
 	close(l.done)
 	l.stopTimer()
+	if l.in.react != nil {
+		l.wake()
+	}
 	if l.cfg.Terminated != nil {
 		go l.cfg.Terminated(e)
 	}
