@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"tandem/internal/gateway"
 	"tandem/session/flow"
@@ -102,8 +102,6 @@ func (s *Session) stopUpload() {
 	}
 }
 
-var openKeys = regexp.MustCompile(`^[A-Za-z0-9_-]{22,64}$`)
-
 // openKey is the name under which a client opens a session as often as it has to,
 // and that no other user's request has; empty if there is none.
 func openKey(r *http.Request, info *gateway.Info) (string, *refusal) {
@@ -111,13 +109,22 @@ func openKey(r *http.Request, info *gateway.Info) (string, *refusal) {
 	switch {
 	case key == "":
 		return "", nil
-	case !openKeys.MatchString(key):
+	case len(key) < 22 || len(key) > 64 || strings.ContainsFunc(key, func(c rune) bool { return !word(c) && c != '_' && c != '-' }):
 		return "", refusalf(http.StatusBadRequest, "Expected a Tandem-Open of 22 to 64 characters [A-Za-z0-9_-], 128 random bits; got %d bytes.", len(key)) // a secret
 	}
 	return key + " " + info.User, nil
 }
 
-var owners = regexp.MustCompile(`^[a-z0-9]{16}$`)
+// word tells a letter or digit of ASCII. (A regexp would cost every start of a CGI
+// program.)
+func word(c rune) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// ownerName tells whether s is a name that processes have.
+func ownerName(s string) bool {
+	return len(s) == 16 && !strings.ContainsFunc(s, func(c rune) bool { return !word(c) || unicode.IsUpper(c) })
+}
 
 // claimOwner has other processes find the session. If one of them has opened it
 // already, elsewhere is what relays there. Requests that open the session once more
@@ -131,6 +138,8 @@ func (s *Session) claimOwner() {
 	}
 	owner, release, err := o.Owners.Claim(s.openKey)
 	switch {
+	case err != nil && s.peer.Transport != "split" && s.peer.Transport != "poll":
+		s.Log().Warn("a request that opens this session once more would open another one", "error", err)
 	case err != nil:
 		s.Log().Error("other processes can't find this session", "error", err)
 		s.elsewhere = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -177,14 +186,22 @@ func whole(w http.ResponseWriter, r *http.Request) *refusal {
 // openApart opens the session, or opens it once more, with a body that is the first
 // batch and a response that is the first receive half.
 func (s *Session) openApart(w http.ResponseWriter, r *http.Request, n named) {
-	starts := false
+	opened, starts := false, false
 	_, p := s.take(w, r, n, func(f *frame.Frame) error {
+		opened = opened || f.Type == frame.TypeOpen
 		if f.Type == frame.TypeStart || f.Type == frame.TypeOpen && !f.Hold {
 			starts = true // when all of the batch is in order
 			return nil
 		}
 		return s.control(f)
 	})
+	switch {
+	case !n.opens:
+	case p == nil && !opened:
+		p = refusalf(http.StatusBadRequest, "Expected an open frame in the body that opens a session.")
+	case p != nil && p.status == http.StatusConflict && !p.late:
+		p = refusalf(http.StatusBadRequest, "%s", p.detail) // nobody could go on with it
+	}
 	if p != nil {
 		if n.opens && !p.late {
 			s.abandon()

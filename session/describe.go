@@ -3,7 +3,7 @@ package session
 import (
 	"encoding/json"
 	"net/http"
-	"regexp"
+	"path"
 	"strings"
 
 	"tandem/internal/gateway"
@@ -87,17 +87,19 @@ func wantsPage(r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Tandem-Session") != "" {
 		return false
 	}
-	return pageFile.MatchString(r.URL.RawQuery) || strings.Contains(r.Header.Get("Accept"), "text/html")
+	switch path.Ext(r.URL.RawQuery) {
+	case ".js", ".css", ".svg", ".ts":
+		return !strings.ContainsAny(r.URL.RawQuery, "=&/")
+	}
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
-
-var pageFile = regexp.MustCompile(`^[a-z][a-z0-9.-]*\.(js|css|svg|d\.ts)$`)
 
 // bothWays is the transport that streams both ways in one request, if one does.
 func bothWays(info *gateway.Info) string {
 	switch {
 	case proxyFCGI(info):
 		return "pulse"
-	case is(info, "Apache"), is(info, "Caddy"), is(info, "h2o"):
+	case is(info, "Apache"), is(info, "HAProxy"), is(info, "Caddy"), is(info, "h2o"):
 		return ""
 	}
 	return "single"

@@ -286,7 +286,7 @@ func (h *Handler) add(s *Session) (*Session, *refusal) {
 // named has a request that names a session served by it, wherever it lives.
 func (h *Handler) named(w http.ResponseWriter, r *http.Request, info *gateway.Info, id string, serve func(*Session, http.ResponseWriter, *http.Request, named)) {
 	owner, _, _ := strings.Cut(id, ".")
-	if owner != h.options.Owner && h.options.Owners != nil && owners.MatchString(owner) {
+	if owner != h.options.Owner && h.options.Owners != nil && ownerName(owner) {
 		if elsewhere := h.options.Owners.Forward(owner); elsewhere != nil {
 			elsewhere.ServeHTTP(w, r)
 			return

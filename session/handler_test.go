@@ -472,6 +472,7 @@ func TestDescribe(t *testing.T) {
 		{cgi, 0, nobody{}, []string{"split"}, false},
 		{&gateway.Info{Interface: gateway.FastCGI, Software: "Caddy/2.6.2"}, time.Minute, nil, []string{"split", "poll"}, false},
 		{&gateway.Info{Interface: gateway.FastCGI, Software: "h2o/2.2.5"}, time.Minute, nil, []string{"split", "poll"}, false},
+		{&gateway.Info{Interface: gateway.FastCGI, Software: "HAProxy 2.6.12"}, time.Minute, nil, []string{"split", "poll"}, false},
 		{&gateway.Info{Interface: gateway.FastCGI}, time.Minute, nil, []string{"single", "split", "poll"}, false},
 	} {
 		srv, _ := serve(t, session.Echo, session.Options{Grace: tt.grace, Owners: tt.owners}, tt.info)

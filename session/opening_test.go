@@ -109,6 +109,7 @@ func TestOpenedTwiceAtOnce(t *testing.T) {
 			t.Errorf("%d %d, want the later one to be answered", answers[0].Code, answers[1].Code)
 		}
 		again := post(h, openLine, "Tandem-Open", openKey, "Tandem-Attempt", "2")
+		synctest.Wait()
 		if text := again.Body.String(); again.Code != 200 || strings.Contains(text, `"close"`) || started.Load() != 1 {
 			t.Errorf("%d %q, %d started: the session should be there", again.Code, text, started.Load())
 		}
@@ -193,7 +194,7 @@ func TestFailedOpening(t *testing.T) {
 	}{
 		"malformed":         {openLine + messageLine(1, "x") + "{]\n", 400},
 		"in a frame":        {openLine + messageLine(1, "x") + `{"type":`, 400},
-		"a gap":             {openLine + messageLine(1, "x") + messageLine(3, "x"), 409},
+		"a gap":             {openLine + messageLine(1, "x") + messageLine(3, "x"), 400},
 		"beyond the window": {openLine + messages(65), 413},
 	} {
 		t.Run(name, func(t *testing.T) {
