@@ -90,7 +90,7 @@ func (h *Handler) remove(s *Session) {
 	if here && h.stopping() && len(h.sessions) == 0 {
 		close(h.idle)
 	}
-	remember := here && s.openKey != "" && !s.void && s.grace > 0 && h.over < maxOver
+	remember := here && s.started && s.openKey != "" && s.grace > 0 && h.over < maxOver
 	if remember {
 		h.opens[s.openKey] = nil
 		h.over++

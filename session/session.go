@@ -59,7 +59,7 @@ type Session struct {
 	place   *place      // within the limits
 	unclaim func()      // let other processes have openKey
 	openKey string      // its Tandem-Open and user; empty without
-	void    bool        // nobody has heard of it: openKey may open another one
+	started bool        // the app was, and must not be again by a late request with openKey
 
 	claimed   chan struct{} // closed when it is known whether another process has openKey
 	elsewhere http.Handler  // relays there, or says why it can't be known
@@ -134,7 +134,7 @@ const startTime = 30 * time.Second
 func (s *Session) start() {
 	s.begin.Do(func() {
 		s.late.Stop()
-		s.late = nil
+		s.late, s.started = nil, true
 		go s.run()
 	})
 }
@@ -192,7 +192,6 @@ func (s *Session) abandon() {
 	s.begin.Do(func() {
 		s.late.Stop()
 		s.place.release()
-		s.void = true
 		s.handler.remove(s)
 	})
 	s.link.Lost("never begun")
