@@ -93,7 +93,10 @@ func (rw *response) SetWriteDeadline(t time.Time) error {
 }
 
 // Detach implements gateway.Detacher; see there.
-func (rw *response) Detach(s gateway.Sink) (finish func()) {
+func (rw *response) Detach(s gateway.Sink) (finish func(), ok bool) {
+	if !rw.q.c.srv.Detach {
+		return nil, false
+	}
 	rw.mu.Lock()
 	rw.q.sink = s
 	rw.dropHeader()
@@ -102,7 +105,7 @@ func (rw *response) Detach(s gateway.Sink) (finish func()) {
 	if err := rw.q.err(); err != nil {
 		s.Lost(err)
 	}
-	return func() { rw.end(false) }
+	return func() { rw.end(false) }, true
 }
 
 // end ends the request. Nothing of it may wait without bound any more.

@@ -47,6 +47,9 @@ type Server struct {
 	Relays []uint32
 	// MaxParams is how many bytes of params a request may have; 0: DefaultMaxParams.
 	MaxParams int
+	// Detach lets a session.Handler return while its sessions go on, which saves each a
+	// goroutine. Not for a Handler around it that does something when it returns.
+	Detach bool
 	// ParamsTimeout is how long a request's params may take, from its beginning or, for
 	// the first one, from the connection's; 0: DefaultParamsTimeout.
 	ParamsTimeout time.Duration

@@ -255,8 +255,7 @@ func (s *Session) follow(w http.ResponseWriter, r *http.Request, n named, after 
 		at = s.link.Stream(resp, n.out, s.handler.options.openFrame(s, "split"), after)
 	}
 	s.halves.Unlock()
-	if d, ok := w.(gateway.Detacher); ok {
-		resp.detach(d, at, follower{at})
+	if resp.detach(at, follower{at}) {
 		return
 	}
 	lost := loseWith(r, at)

@@ -50,13 +50,13 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, n named, begin f
 	if !n.in.Framed() {
 		s.start() // no open frame will come that could tell it to wait
 	}
-	if d, ok := w.(gateway.Detacher); ok && carrier == resp {
-		resp.detach(d, at, &fed{follower{at}, s, at.Feeder(n.in, s.control)})
+	in := at.Feeder(n.in, s.control)
+	if carrier == resp && resp.detach(at, &fed{follower{at}, s, in}) {
 		return
 	}
 	defer at.Lost("the request was left") // does nothing but after a panic
 	lost := loseWith(r, at)
-	err := at.Feed(body, n.in, s.control)
+	err := in.Feed(body)
 	resp.read(false)
 	s.bodyEnded(at, err)
 	<-at.Finished()
@@ -163,9 +163,16 @@ func (r *response) read(on bool) {
 	r.reading = on
 }
 
-// detach has s get the body, without the handler.
-func (r *response) detach(d gateway.Detacher, at *flow.Attach, s gateway.Sink) {
-	finish := d.Detach(s)
+// detach has s get the body, without the handler. False: the handler has to stay.
+func (r *response) detach(at *flow.Attach, s gateway.Sink) bool {
+	d, ok := r.w.(gateway.Detacher)
+	if !ok {
+		return false
+	}
+	finish, ok := d.Detach(s)
+	if !ok {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leave = func() {
@@ -175,6 +182,7 @@ func (r *response) detach(d gateway.Detacher, at *flow.Attach, s gateway.Sink) {
 	if r.over {
 		go r.leave()
 	}
+	return true
 }
 
 // follower is the Sink of a request that has brought all it had to.

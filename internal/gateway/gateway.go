@@ -102,8 +102,8 @@ func Of(r *http.Request) *Info {
 type Detacher interface {
 	// Detach has s get the body, beginning with what has come already. The handler
 	// returns after it, and the response stays open until finish is called, once.
-	// Before that no Write may be running.
-	Detach(s Sink) (finish func())
+	// Before that no Write may be running. False: the handler has to stay.
+	Detach(s Sink) (finish func(), ok bool)
 }
 
 // A Sink gets the body of a detached request. Its methods are called by one goroutine

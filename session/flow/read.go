@@ -35,19 +35,10 @@ var readBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); retur
 // a cut looks the same. What is malformed ends the session, and the rest is
 // read and dropped until the carrier has finished.
 func (a *Attach) Feed(r io.Reader, codec frame.Codec, control func(*frame.Frame) error) error {
-	f := a.Feeder(codec, control)
-	err := read(r, func(p []byte) error {
-		f.Write(p)
-		return nil
-	})
-	if err != io.EOF {
-		f.stop()
-		return err
-	}
-	return f.End()
+	return a.Feeder(codec, control).Feed(r)
 }
 
-// Feeder is Feed for who gets the body in pieces.
+// Feeder is Feed for who may get the body in pieces.
 func (a *Attach) Feeder(codec frame.Codec, control func(*frame.Frame) error) *Feeder {
 	a.setReading(true)
 	return &Feeder{reader: reader{link: a.link, attach: a, dec: codec.NewDecoder(), framed: codec.Framed(), control: control}}
@@ -58,6 +49,19 @@ func (a *Attach) Feeder(codec frame.Codec, control func(*frame.Frame) error) *Fe
 type Feeder struct {
 	reader
 	rest
+}
+
+// Feed takes in r to its end.
+func (f *Feeder) Feed(r io.Reader) error {
+	err := read(r, func(p []byte) error {
+		f.Write(p)
+		return nil
+	})
+	if err != io.EOF {
+		f.stop()
+		return err
+	}
+	return f.End()
 }
 
 // Write takes in the next piece. It does not block and keeps no part of p.
