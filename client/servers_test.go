@@ -56,15 +56,22 @@ type route struct {
 	tls       bool
 	chunked   bool
 	transport string
+	forced    bool // else it is what Dial chooses
 }
 
 var routes = []route{
-	{"nginx, length", servertest.Nginx, false, false, Single},
-	{"nginx, chunked", servertest.Nginx, false, true, Single},
-	{"nginx, HTTP/2", servertest.Nginx, true, false, Single},
-	{"nginx, HTTP/2 without length", servertest.Nginx, true, true, Single},
-	{"lighttpd, length", servertest.Lighttpd, false, false, Single},
-	{"Apache", servertest.Apache, false, false, Pulse},
+	{"nginx, length", servertest.Nginx, false, false, Single, false},
+	{"nginx, chunked", servertest.Nginx, false, true, Single, false},
+	{"nginx, HTTP/2", servertest.Nginx, true, false, Single, false},
+	{"nginx, HTTP/2 without length", servertest.Nginx, true, true, Single, false},
+	{"lighttpd, length", servertest.Lighttpd, false, false, Single, false},
+	{"Apache", servertest.Apache, false, false, Split, false},
+	{"Apache, pulse", servertest.Apache, false, false, Pulse, true},
+	{"Apache, poll", servertest.Apache, false, false, Poll, true},
+	{"nginx, split", servertest.Nginx, false, false, Split, true},
+	{"nginx, HTTP/2, split", servertest.Nginx, true, false, Split, true},
+	{"nginx, poll", servertest.Nginx, false, false, Poll, true},
+	{"lighttpd, split", servertest.Lighttpd, false, false, Split, true},
 }
 
 // Through the real servers, as shipped: what Dial chooses by itself, messages each
@@ -81,9 +88,12 @@ func TestServers(t *testing.T) {
 	for _, r := range routes {
 		t.Run(r.name, func(t *testing.T) {
 			s := servers[r.kind]
-			url, o := s.FastCGI(), &Options{Proxy: noProxy}
+			url, o := s.FastCGI(), &Options{Proxy: noProxy, Memory: &processMemory{}}
 			if r.tls {
 				url, o.TLS = s.TLSURL+"/tandem", s.TLSConfig()
+			}
+			if r.forced {
+				o.Transport = r.transport
 			}
 			onlyLength(t, r.chunked)
 			open := func(t *testing.T, app string) *Conn {
@@ -91,6 +101,7 @@ func TestServers(t *testing.T) {
 				if c.Transport() != r.transport {
 					t.Errorf("expected the transport %s, got %s", r.transport, c.Transport())
 				}
+				t.Cleanup(func() { c.Close(frame.CodeGoingAway, "") }) // Apache does not notice that a reader has gone
 				send(t, c, app)
 				return c
 			}
@@ -185,7 +196,7 @@ func fcgiSocket(t *testing.T, app session.App) string {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	h := session.NewHandler(app, &session.Options{Log: log})
+	h := session.NewHandler(app, &session.Options{Log: log, Grace: 30 * time.Second})
 	srv := &fcgi.Server{Handler: h, Log: log}
 	done := make(chan struct{})
 	go func() {
