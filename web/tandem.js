@@ -284,7 +284,9 @@ class Carrier {
   leave() {
     if (this.link.id) {
       const close = this.#closeLine(AWAY, "the page went away");
-      const all = this.link.out.map((f) => f.line).join("") + close;
+      let { bytes, messages } = this.link.room; // beyond it the request would be refused, with its close
+      const fit = this.link.out.filter((f) => (bytes -= f.cost) >= 0 && --messages >= 0);
+      const all = fit.map((f) => f.line).join("") + close;
       this.#fetch("POST", this.#named(), all.length < 60000 ? all : close, undefined, { keepalive: true }).catch(() => {});
     }
     this.stop();

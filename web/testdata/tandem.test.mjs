@@ -287,6 +287,23 @@ test("a close that can't get through while messages wait is tried again", async 
   assert.deepEqual(t.unacked, []);
 });
 
+test("a page that goes away sends what there is room for, and the close", async () => {
+  const page = new EventTarget();
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  try {
+    const { server, t } = await opened();
+    for (let i = 0; i < 100; i++) t.send("m");
+    await server.next("POST"); // on its way, and never answered
+    page.dispatchEvent(Object.assign(new Event("pagehide"), { persisted: false }));
+    const last = await server.next("POST");
+    assert.equal(last.keepalive, true);
+    assert.deepEqual(last.frames.map((f) => f.type), [...Array(64).fill("message"), "close"]);
+    assert.equal(last.frames[0].seq, 1);
+  } finally {
+    delete globalThis.addEventListener;
+  }
+});
+
 test("Blobs keep their place", async () => {
   const { server, t } = await opened();
   t.send("a");
