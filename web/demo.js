@@ -49,9 +49,18 @@ function cut(yes) {
 
 // ---- the transcript
 
+let scrolling = false; // to the newest line, with the next frame: a burst is laid out once
+
 function line(kind, way, text) {
   const log = $("log");
-  const stick = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  if (!scrolling) {
+    scrolling = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    if (!scrolling) $("latest").hidden = false; // who reads further up stays there
+    else requestAnimationFrame(() => {
+      scrolling = false;
+      log.scrollTop = log.scrollHeight;
+    });
+  }
   const item = document.createElement("li");
   item.className = kind;
   const now = new Date();
@@ -68,8 +77,6 @@ function line(kind, way, text) {
   item.append(time, arrow, what);
   log.append(item);
   while (log.childElementCount > MOST) log.firstElementChild.remove();
-  if (stick) log.scrollTop = log.scrollHeight;
-  else $("latest").hidden = false;
   return item;
 }
 
