@@ -86,7 +86,7 @@ func allowOrigin(h http.Header, r *http.Request, allowed []string) {
 	default: // by "*": not in a user's name
 		h.Set("Access-Control-Allow-Origin", "*")
 	}
-	h.Set("Access-Control-Expose-Headers", "Tandem-Transports")
+	h.Set("Access-Control-Expose-Headers", "Tandem-Transports, Retry-After")
 	h.Add("Vary", "Origin")
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", methods)

@@ -146,3 +146,25 @@ func TestNobodyElsesSession(t *testing.T) {
 	}
 	shutdown(t, h, new(session.Limits))
 }
+
+// TestOtherOriginReads: a page of a configured origin may send all that the protocol
+// has, and read what it tells in header fields.
+func TestOtherOriginReads(t *testing.T) {
+	const origin = "https://www.example.org"
+	h := session.NewHandler(session.Echo, quiet(session.Options{Grace: graceful, Origins: []string{origin}}))
+	w := ask(h, http.MethodOptions, nil, "Origin", origin)
+	for _, name := range []string{"Content-Type", "Incremental", "Prefer", "Tandem-Session", "Tandem-Transport", "Tandem-Open", "Tandem-Attempt", "Tandem-After"} {
+		if !strings.Contains(w.Header().Get("Access-Control-Allow-Headers"), name) {
+			t.Errorf("%s may not be sent", name)
+		}
+	}
+	w = post(h, openLine, "Origin", origin, "Tandem-Session", "gone")
+	if w.Code != http.StatusGone || w.Header().Get("Access-Control-Allow-Origin") != origin {
+		t.Errorf("a refusal: %d %v", w.Code, w.Header())
+	}
+	for _, name := range []string{"Tandem-Transports", "Retry-After"} {
+		if !strings.Contains(w.Header().Get("Access-Control-Expose-Headers"), name) {
+			t.Errorf("%s may not be read", name)
+		}
+	}
+}
