@@ -104,10 +104,10 @@ func (c *chaos) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			c.inner.ServeHTTP(&nowhereWriter{header: make(http.Header)}, r.WithContext(ctx))
 			abort(w)
 		}
+		copied := r.Clone(c.ctx)
+		copied.Body = io.NopCloser(bytes.NewReader(body))
 		c.wg.Go(func() {
 			c.pause(n)
-			copied := r.Clone(c.ctx)
-			copied.Body = io.NopCloser(bytes.NewReader(body))
 			c.inner.ServeHTTP(&nowhereWriter{header: make(http.Header)}, copied)
 		})
 		if kind == late {

@@ -93,7 +93,6 @@ type gap struct {
 	failures int       // attempts in a row that led to nothing
 	conflict bool      // the last one was refused as too low
 	moved    bool      // the next one goes another way
-	closing  bool      // the session is over, but for the server's hearing of it
 	over     bool      // given up
 	wait     time.Duration
 	fail     error // of the last one
