@@ -155,14 +155,26 @@ func (c *Conn) heard() bool {
 	return over != nil && over.Code != frame.CodeHeartbeat && isClosed(c.link.Delivered())
 }
 
-// CloseNow drops the session: what was not sent is lost, and the server finds
-// the connection closed. It returns when nothing of the Conn is left.
+// CloseNow drops the session: what was not sent is lost. The server is told, if that
+// works within 0.5 s; else it finds the connection closed, and keeps the session
+// for its grace time. It returns when nothing of the Conn is left.
 func (c *Conn) CloseNow() {
-	c.link.Lost("closed by CloseNow")
-	c.cancel(errAbandoned)
-	c.now.Load().out.end()
+	leave := func() {
+		c.link.Lost("closed by CloseNow")
+		c.cancel(errAbandoned)
+		c.now.Load().out.end()
+	}
+	if c.SessionID() == "" || c.link.Err() != nil {
+		leave()
+	} else {
+		c.link.Fail(frame.Errorf(frame.CodeGoingAway, "closed by CloseNow"))
+		defer time.AfterFunc(goodbye, leave).Stop()
+	}
 	<-c.done
 }
+
+// goodbye is how long CloseNow tries to tell the server.
+const goodbye = 500 * time.Millisecond
 
 // drop sees off a session that was only tried out: the server need not keep it. c may
 // be nil.

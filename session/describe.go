@@ -3,7 +3,6 @@ package session
 import (
 	"encoding/json"
 	"net/http"
-	"path"
 	"strings"
 
 	"tandem/internal/gateway"
@@ -79,19 +78,6 @@ func (h *Handler) transports(info *gateway.Info) []string {
 		list = append(list, "poll")
 	}
 	return list
-}
-
-// wantsPage tells whether the request is for the page: a browser's, or for one of
-// the page's files, whose name is the query.
-func wantsPage(r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Tandem-Session") != "" {
-		return false
-	}
-	switch path.Ext(r.URL.RawQuery) {
-	case ".js", ".css", ".svg", ".ts":
-		return !strings.ContainsAny(r.URL.RawQuery, "=&/")
-	}
-	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
 // bothWays is the transport that streams both ways in one request, if one does.

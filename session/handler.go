@@ -122,10 +122,6 @@ func (h *Handler) forget(key string, unclaim func(), over int) {
 // ServeHTTP answers one request. It returns when the request no longer carries
 // a session, and no Read of its body nor Write of its response runs.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h.options.Page != nil && wantsPage(r) {
-		h.options.Page.ServeHTTP(w, r) // the same for everybody, wherever the link to it was
-		return
-	}
 	info := gateway.Of(r)
 	w.Header().Set("Tandem-Transports", strings.Join(h.transports(info), ", "))
 	if p := crossSite(r, info, h.options.Origins); p != nil {

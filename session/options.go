@@ -41,10 +41,6 @@ type Options struct {
 	// Owners finds the sessions of other processes. Nil: there are none.
 	Owners Owners
 
-	// Page answers a browser that opens the endpoint's URL. Nil: it gets the
-	// description, as everybody.
-	Page http.Handler
-
 	// Limits says how many sessions there may be. Several handlers may share
 	// one. Nil: no limit.
 	Limits *Limits

@@ -90,6 +90,7 @@ func routes(t *testing.T) []route {
 func (r *route) dial(t *testing.T, endpoint string, change func(*client.Options)) *client.Conn {
 	t.Helper()
 	o := r.client
+	o.Transport = r.transport
 	if change != nil {
 		change(&o)
 	}
