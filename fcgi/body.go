@@ -66,7 +66,7 @@ func (b *body) Read(p []byte) (int, error) {
 		if b.deadline.passed() {
 			return 0, os.ErrDeadlineExceeded
 		}
-		n, err, ready := b.take(p)
+		n, ready, err := b.take(p)
 		if ready == nil {
 			return n, err
 		}
@@ -78,12 +78,12 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 // take is Read without waiting; what to wait for is not nil when there is nothing yet.
-func (b *body) take(p []byte) (n int, err error, ready chan struct{}) {
+func (b *body) take(p []byte) (n int, ready chan struct{}, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.closed:
-		return 0, http.ErrBodyReadAfterClose, nil
+		return 0, nil, http.ErrBodyReadAfterClose
 	case len(p) == 0:
 		return 0, nil, nil
 	case b.off < len(b.buf):
@@ -98,9 +98,9 @@ func (b *body) take(p []byte) (n int, err error, ready chan struct{}) {
 		signal(b.space)
 		return n, nil, nil
 	case b.end != nil:
-		return 0, b.end, nil
+		return 0, nil, b.end
 	}
-	return 0, nil, waiter(&b.ready)
+	return 0, waiter(&b.ready), nil
 }
 
 // write appends p, blocking while the buffer is full. It discards p once nobody
