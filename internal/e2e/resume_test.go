@@ -1,15 +1,17 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"tandem/client"
+	"tandem/internal/servertest"
 	"tandem/session/frame"
 )
 
@@ -17,14 +19,19 @@ import (
 type wires struct {
 	mu    sync.Mutex
 	conns []net.Conn
+	made  chan struct{} // holds a token when there is one to cut
 }
 
 func (w *wires) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	c, err := (&net.Dialer{}).DialContext(ctx, network, address)
 	if err == nil {
 		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.conns = append(w.conns, c)
-		w.mu.Unlock()
+		select {
+		case w.made <- struct{}{}:
+		default:
+		}
 	}
 	return c, err
 }
@@ -38,44 +45,76 @@ func (w *wires) cut() {
 	w.conns = nil
 }
 
-// TestResume cuts a busy session's connection to the web server again and again:
-// the one program behind it gets each message once, in order, and the client each
-// answer.
-func TestResume(t *testing.T) {
-	for _, r := range routes(t) {
-		if strings.HasSuffix(r.name, "-cgi") {
-			continue // the process ends with its request
-		}
-		t.Run(r.name, func(t *testing.T) {
-			t.Parallel()
-			var w wires
-			c := r.dial(t, "/steady", func(o *client.Options) { o.DialContext = w.dial })
-			ctx := within(t, 60*time.Second)
-			const n = 3000
-			sent := make(chan error, 1)
-			go func() {
-				for i := range n {
-					if i%300 == 299 {
+// TestHundredCuts cuts a busy session's connections to the web server 100 times, at
+// random moments, on every transport: the one program behind it gets each message once, in
+// order, and the client each answer.
+func TestHundredCuts(t *testing.T) {
+	const cuts = 100
+	td := servertest.StartTandem(t, apartEndpoints)
+	transports := map[string][]string{
+		"nginx":    {"", client.Single, client.Split, client.Poll},
+		"nginx-h2": {client.Split},
+		"apache":   {"", client.Pulse},
+		"lighttpd": {client.Single},
+		"http":     {""},
+	}
+	for _, e := range entrances(t, td) {
+		for _, transport := range transports[e.name] {
+			t.Run(e.name+"/"+cmp.Or(transport, "chosen"), func(t *testing.T) {
+				t.Parallel()
+				w := wires{made: make(chan struct{}, 1)}
+				c := e.dial(t, "/once", transport, func(o *client.Options) { o.DialContext, o.Memory = w.dial, new(memory) })
+				ctx := within(t, 100*time.Second)
+				if m, err := c.Receive(ctx); err != nil || string(m.Data) != "started once" {
+					t.Fatalf("got %q, %v", m.Data, err)
+				}
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					for range cuts {
+						select {
+						case <-w.made:
+						case <-ctx.Done():
+							return
+						}
+						timer := time.NewTimer(rand.N(20 * time.Millisecond)) // the moment of the cut
+						<-timer.C
 						w.cut()
 					}
-					if err := c.Send(ctx, frame.Text(fmt.Sprint(i))); err != nil {
-						sent <- fmt.Errorf("sending %d: %w", i, err)
-						return
+				}()
+				sent := make(chan error, 1)
+				total := -1
+				go func() {
+					for i := 0; ; i++ {
+						select {
+						case <-done:
+							total = i
+							sent <- c.CloseSend()
+							return
+						default:
+						}
+						if err := c.Send(ctx, frame.Text(fmt.Sprint(i))); err != nil {
+							sent <- fmt.Errorf("sending %d: %w", i, err)
+							return
+						}
+					}
+				}()
+				n := 0
+				for ; ; n++ {
+					m, err := c.Receive(ctx)
+					if err != nil {
+						wantCode(t, err, frame.CodeNormal)
+						break
+					}
+					if string(m.Data) != fmt.Sprint(n) {
+						t.Fatalf("got %q, want %d", m.Data, n)
 					}
 				}
-				sent <- c.CloseSend()
-			}()
-			for i := range n {
-				m, err := c.Receive(ctx)
-				if err != nil || string(m.Data) != fmt.Sprint(i) {
-					t.Fatalf("got %q, %v; want %d", m.Data, err, i)
+				if err := <-sent; err != nil || n != total {
+					t.Errorf("%d of %d came back, %v", n, total, err)
 				}
-			}
-			if err := <-sent; err != nil {
-				t.Error(err)
-			}
-			_, err := c.Receive(ctx)
-			wantCode(t, err, frame.CodeNormal)
-		})
+				t.Logf("%d messages, ended on %s", n, c.Transport())
+			})
+		}
 	}
 }
