@@ -288,6 +288,7 @@ func (c *connectCmd) dialError(err error) error {
 	case errors.As(err, &wrong):
 		status = exitUsage
 	case errors.As(err, &none):
+		text += "; tandem doctor " + none.URL + " finds out more"
 	case errors.As(err, &answer):
 		switch answer.Status {
 		case http.StatusUnauthorized:
@@ -296,6 +297,9 @@ func (c *connectCmd) dialError(err error) error {
 			status = exitPermission
 		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 			status = exitTryAgain
+		}
+		if answer.Detail == "" { // not Tandem's own
+			text += "; tandem doctor " + answer.URL + " finds out more"
 		}
 	case errors.As(err, &over):
 		return c.closed(over)

@@ -64,7 +64,7 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-const description = `Two-way message sessions inside one HTTP request, behind the web server you run.
+const description = `Two-way message sessions in ordinary HTTP requests, behind the web server you run.
 
 As a CGI program, or where a web server starts it for FastCGI, it needs no arguments.
 

@@ -90,7 +90,7 @@ func Echo(ctx context.Context, open Opener, l Load, warm, during time.Duration, 
 	phase.Store(over)
 	all.Wait()
 	if err == nil && e.Messages == 0 {
-		err = errors.New("no message came back")
+		err = errors.New("no message came back: expected an endpoint that sends each one back, such as app = \"echo\"")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", l, err)

@@ -209,7 +209,7 @@ func (d *examination) unreachable(err error) diagnosis {
 		f.Why = "What came is no TLS: use http:// in the URL, or the port for https."
 	case errors.As(err, &timeout) && timeout.Timeout():
 		text = "no answer in time"
-		f.Why = fmt.Sprintf("No answer came in %v: a firewall drops packets, or the server waits for something itself.", 2*connectTimeout)
+		f.Why = fmt.Sprintf("No answer came in %v: a firewall drops packets, or the server waits for something itself: see its error log.", 2*connectTimeout)
 	default:
 		text = clean(err.Error())
 		f.Why = "The connection failed: " + text + ". If the port speaks TLS, use https://; if not, http://."
