@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tandem/session/frame"
@@ -14,32 +15,34 @@ import (
 
 // TestPeerWindowIsBounded: a client that tells an endless window and acks nothing holds no more than a bounded memory.
 func TestPeerWindowIsBounded(t *testing.T) {
-	l := New(Config{MaxMessage: 1 << 20, Window: InitialWindow, Messages: InitialMessages})
-	s := discard{}
-	open := &frame.Frame{Type: frame.TypeOpen, Version: 1, Window: InitialWindow, Messages: InitialMessages}
-	at := l.Attach(s, frame.Binary, Streaming, open)
-	pr, pw := io.Pipe()
-	fed := make(chan struct{})
-	opened := make(chan struct{})
-	go func() { at.Feed(pr, frame.Binary, func(*frame.Frame) error { close(opened); return nil }); close(fed) }()
-	b, _ := frame.Binary.Append(nil, &frame.Frame{Type: frame.TypeOpen, Version: 1, Window: frame.MaxInt, Messages: frame.MaxInt})
-	pw.Write(b)
-	<-opened
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	sent := 0
-	data := make([]byte, 16<<10)
-	for l.Send(ctx, frame.Message{Data: data}) == nil {
-		if sent += len(data); sent > 64<<20 {
-			t.Error("64 MiB were taken from the app for a client that acks nothing")
-			break
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{MaxMessage: 1 << 20, Window: InitialWindow, Messages: InitialMessages})
+		s := discard{}
+		open := &frame.Frame{Type: frame.TypeOpen, Version: 1, Window: InitialWindow, Messages: InitialMessages}
+		at := l.Attach(s, frame.Binary, Streaming, open)
+		pr, pw := io.Pipe()
+		fed := make(chan struct{})
+		opened := make(chan struct{})
+		go func() { at.Feed(pr, frame.Binary, func(*frame.Frame) error { close(opened); return nil }); close(fed) }()
+		b, _ := frame.Binary.Append(nil, &frame.Frame{Type: frame.TypeOpen, Version: 1, Window: frame.MaxInt, Messages: frame.MaxInt})
+		pw.Write(b)
+		<-opened
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // until no Send goes on
+		defer cancel()
+		sent := 0
+		data := make([]byte, 16<<10)
+		for l.Send(ctx, frame.Message{Data: data}) == nil {
+			if sent += len(data); sent > 64<<20 {
+				t.Error("64 MiB were taken from the app for a client that acks nothing")
+				break
+			}
 		}
-	}
-	t.Log("held", sent)
-	l.Lost("done")
-	pw.Close()
-	<-fed
-	at.Detach()
+		t.Log("held", sent)
+		l.Lost("done")
+		pw.Close()
+		<-fed
+		at.Detach()
+	})
 }
 
 type discard struct{}
@@ -62,7 +65,7 @@ func TestBacklogForgetsWhatWasReceived(t *testing.T) {
 		}
 	}
 	in()
-	for range 1_000_000 {
+	for range 100_000 {
 		in()
 		l.pop()
 		l.in.held.sub(l.in.due)

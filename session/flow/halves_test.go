@@ -55,10 +55,10 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 					t.Errorf("%d were taken, the answer acks %d", i+1, ack.Received)
 				}
 			}
+			synctest.Wait() // an ack that is due leaves
 		}
-		synctest.Wait()
-		if !strings.Contains(out.String(), `"ack","received":3`) {
-			t.Errorf("the receive half has %q, want an ack of all 3", out.String())
+		if !strings.Contains(out.String(), `"ack","received":2`) { // half of the window
+			t.Errorf("the receive half has %q, want an ack of the first 2", out.String())
 		}
 		// What an answer acked is room, too: it may have been read.
 		if err := l.Batch(frame.JSON, ignore).Feed(strings.NewReader(messageLine(4, big) + messageLine(5, big) + messageLine(6, big))); err != nil {

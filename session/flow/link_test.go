@@ -268,7 +268,7 @@ type output struct {
 	buf    bytes.Buffer
 	writes []int
 	stop   io.Closer
-	block  chan struct{} // if not nil, a Write waits for it
+	block  chan struct{} // if not nil, a Write waits for it, or for abort
 	abort  chan struct{}
 }
 
@@ -291,7 +291,11 @@ func (o *output) Finished() {
 		o.stop.Close()
 	}
 }
-func (o *output) Abort() { close(o.abort) }
+func (o *output) Abort() {
+	if o.abort != nil { // else no Write blocks
+		close(o.abort)
+	}
+}
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
