@@ -40,6 +40,7 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 		l, cfg := graceful()
 		out := &output{}
 		at := l.Stream(out, frame.JSON, open(cfg), 0)
+		synctest.Wait() // open has left: no ack of more goes with it
 		big := strings.Repeat("x", frame.MaxData)
 		batch := l.Batch(frame.JSON, ignore)
 		if err := batch.Feed(strings.NewReader(messageLine(1, big) + messageLine(2, big) + messageLine(3, big))); err != nil {

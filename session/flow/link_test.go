@@ -368,24 +368,27 @@ func TestLines(t *testing.T) {
 // TestSentIsSent: Send does not report an end of the session that came after its
 // message had left.
 func TestSentIsSent(t *testing.T) {
-	l := flow.New(config())
-	out := &output{block: make(chan struct{}), abort: make(chan struct{})}
-	at := l.Attach(out, frame.JSON, flow.Streaming, open(config()))
-	out.block <- struct{}{} // open
-	sent := make(chan error)
-	go func() { sent <- l.Send(t.Context(), frame.Text("last words")) }()
-	out.block <- struct{}{} // the message is being written
-	l.Fail(frame.Errorf(frame.CodeGoingAway, "bye"))
-	if err := <-sent; err != nil {
-		t.Errorf("Send of a message that was written: %v", err)
-	}
-	wantCode(t, l.Send(t.Context(), frame.Text("too late")), frame.CodeGoingAway)
-	close(out.block)
-	<-at.Finished()
-	at.Detach()
-	if !strings.Contains(out.String(), `"seq":1,"code":1001`) {
-		t.Errorf("the close frame does not count the message: %s", out)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := flow.New(config())
+		out := &output{block: make(chan struct{}), abort: make(chan struct{})}
+		at := l.Attach(out, frame.JSON, flow.Streaming, open(config()))
+		out.block <- struct{}{} // open
+		synctest.Wait()
+		sent := make(chan error)
+		go func() { sent <- l.Send(t.Context(), frame.Text("last words")) }()
+		synctest.Wait() // the message is being written
+		l.Fail(frame.Errorf(frame.CodeGoingAway, "bye"))
+		close(out.block) // who has written the message writes the close, too
+		if err := <-sent; err != nil {
+			t.Errorf("Send of a message that was written: %v", err)
+		}
+		wantCode(t, l.Send(t.Context(), frame.Text("too late")), frame.CodeGoingAway)
+		<-at.Finished()
+		at.Detach()
+		if !strings.Contains(out.String(), `"seq":1,"code":1001`) {
+			t.Errorf("the close frame does not count the message: %s", out)
+		}
+	})
 }
 
 // TestLinesCantCarry: a message with a newline ends the session, unmangled.
