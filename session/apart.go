@@ -77,7 +77,7 @@ func attempt(r *http.Request) (uint64, *refusal) {
 // unless a later one was there. The request that opened the session has claimed
 // both already. A request that was the send half stops reading. s.halves is held.
 func (s *Session) claim(n uint64, opens, send, receive bool) *refusal {
-	if s.removed {
+	if s.removed && (send || !opens) { // but the answer to what opened it brings its end
 		return errGone
 	}
 	if late := func(last uint64) bool { return n < last || n == last && !opens }; send && late(s.attempts.send) || receive && late(s.attempts.receive) {
@@ -186,11 +186,23 @@ func whole(w http.ResponseWriter, r *http.Request) *refusal {
 // openApart opens the session, or opens it once more, with a body that is the first
 // batch and a response that is the first receive half.
 func (s *Session) openApart(w http.ResponseWriter, r *http.Request, n named) {
+	if p := s.open(w, r, n); p != nil {
+		s.handler.refuse(w, r, p)
+		return
+	}
+	s.follow(w, r, n, 0)
+}
+
+// open takes in the first batch, and starts the app when all of it is in order: also
+// where it brings the end at once, which otherwise has no app started.
+func (s *Session) open(w http.ResponseWriter, r *http.Request, n named) *refusal {
+	s.opening.Lock()
+	defer s.opening.Unlock()
 	opened, starts := false, false
 	_, p := s.take(w, r, n, func(f *frame.Frame) error {
 		opened = opened || f.Type == frame.TypeOpen
 		if f.Type == frame.TypeStart || f.Type == frame.TypeOpen && !f.Hold {
-			starts = true // when all of the batch is in order
+			starts = true
 			return nil
 		}
 		return s.control(f)
@@ -202,17 +214,13 @@ func (s *Session) openApart(w http.ResponseWriter, r *http.Request, n named) {
 	case p != nil && p.status == http.StatusConflict && !p.late:
 		p = refusalf(http.StatusBadRequest, "%s", p.detail) // nobody could go on with it
 	}
-	if p != nil {
-		if n.opens && !p.late {
-			s.abandon()
-		}
-		s.handler.refuse(w, r, p)
-		return
-	}
-	if starts {
+	switch {
+	case p == nil && starts:
 		s.start()
+	case p != nil && n.opens && !p.late:
+		s.abandon()
 	}
-	s.follow(w, r, n, 0)
+	return p
 }
 
 // receiveHalf answers with what the session has to say from now on, or, in poll,

@@ -228,10 +228,12 @@ func TestLateOpening(t *testing.T) {
 		limits := new(session.Limits)
 		h := session.NewHandler(app, quiet(session.Options{Grace: graceful, Limits: limits, Owners: o}))
 		whole := openLine + messageLine(1, "x") + `{"type":"close","seq":1,"code":1000}` + "\n"
-		post(h, whole, "Tandem-Open", openKey)
+		if w := post(h, whole, "Tandem-Open", openKey); w.Code != 200 || !strings.Contains(w.Body.String(), `"close"`) {
+			t.Errorf("%d %q, want the end", w.Code, w.Body)
+		}
 		synctest.Wait()
-		if h.Sessions() != 0 {
-			t.Error("the session is not over")
+		if h.Sessions() != 0 || started.Load() != 1 {
+			t.Errorf("%d sessions, %d apps, want one that is over", h.Sessions(), started.Load())
 		}
 		for _, attempt := range []string{"0", "1"} {
 			if w := post(h, whole, "Tandem-Open", openKey, "Tandem-Attempt", attempt); w.Code != http.StatusGone {

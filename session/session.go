@@ -55,6 +55,7 @@ type Session struct {
 	cancel context.CancelCauseFunc
 
 	begin   sync.Once   // start the app, or find that it never will be
+	opening sync.Mutex  // held while a first batch is taken in
 	late    *time.Timer // ends a session whose client never has the app start
 	place   *place      // within the limits
 	unclaim func()      // let other processes have openKey
@@ -215,6 +216,8 @@ func (s *Session) outcome(err error) (Code, string) {
 // terminated is the link's word that the session is over.
 func (s *Session) terminated(e *CloseError) {
 	s.cancel(e)
+	s.opening.Lock() // the batch that brought the end may have the app start
+	defer s.opening.Unlock()
 	s.begin.Do(func() { // it never started
 		s.late.Stop()
 		s.logEnd()
