@@ -118,6 +118,10 @@ func (s *Session) Receive(ctx context.Context) (Message, error) { return s.link.
 // is full. nil means that the message is on its way, not that it arrived.
 func (s *Session) Send(ctx context.Context, m Message) error { return s.link.Send(ctx, m) }
 
+// Pass is Send for a message whose Data nobody changes any more, as that of one which
+// was received: it is not copied.
+func (s *Session) Pass(ctx context.Context, m Message) error { return s.link.Pass(ctx, m) }
+
 // Close ends the session after what was sent has left, which it waits for, 30 s
 // without progress at most.
 func (s *Session) Close(code Code, reason string) error {

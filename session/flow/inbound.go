@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"io"
+	"time"
 
 	"tandem/session/frame"
 )
@@ -83,21 +84,42 @@ func (l *Link) React(f func(frame.Message, error) bool) {
 	l.wake()
 }
 
-// drain calls react until there is nothing to call it with.
+// linger is how long the goroutine that calls react waits for more: a busy session
+// keeps it, and its stack that has grown, an idle one has none.
+const linger = 100 * time.Millisecond
+
+// drain calls react until there has been nothing to call it with for a while.
 func (l *Link) drain() {
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
 	for {
 		l.mu.Lock()
 		m, ok, err := l.pop()
-		if !ok && err == nil {
-			l.in.draining = false
-			l.mu.Unlock()
-			return
-		}
 		l.mu.Unlock()
-		if !l.in.react(m, err) || err != nil {
-			return
+		if ok || err != nil {
+			if !l.in.react(m, err) || err != nil {
+				return
+			}
+			continue
+		}
+		timer.Reset(linger)
+		select {
+		case <-l.in.ready:
+		case <-timer.C:
+			if l.idle() {
+				return
+			}
 		}
 	}
+}
+
+// idle lets drain's goroutine end, unless something has come just now.
+func (l *Link) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	in := &l.in
+	in.draining = in.waiting() || in.ended || l.err != nil
+	return !in.draining
 }
 
 // pop takes the first waiting message. l.mu is held.
@@ -273,11 +295,9 @@ func (l *Link) end(seq uint64, framed bool) error {
 // wake tells who receives that there is something. l.mu is held.
 func (l *Link) wake() {
 	in := &l.in
-	if in.react != nil {
-		if !in.draining {
-			in.draining = true
-			go l.drain()
-		}
+	if in.react != nil && !in.draining {
+		in.draining = true
+		go l.drain()
 		return
 	}
 	select {

@@ -113,6 +113,12 @@ func (o *outbound) ack(seq uint64) {
 // ctx error in the middle of a large message the session can't go on and is
 // failed with CodeGoingAway.
 func (l *Link) Send(ctx context.Context, m frame.Message) error {
+	m.Data = append(make([]byte, 0, len(m.Data)), m.Data...)
+	return l.Pass(ctx, m)
+}
+
+// Pass is Send for a message that is the link's from now on: it is not copied.
+func (l *Link) Pass(ctx context.Context, m frame.Message) error {
 	select {
 	case l.out.turn <- struct{}{}:
 	default:
@@ -126,7 +132,7 @@ func (l *Link) Send(ctx context.Context, m frame.Message) error {
 	}
 	defer func() { <-l.out.turn }()
 
-	data := append(make([]byte, 0, len(m.Data)), m.Data...)
+	data := m.Data
 	message := data[:len(data):len(data)]
 	first := true
 	for {
