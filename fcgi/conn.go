@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -41,19 +42,19 @@ type conn struct {
 	writing chan struct{} // holds a token while a record is written
 
 	mu        sync.Mutex
-	requests  map[uint16]*request // begun, END_REQUEST not sent
-	ending    int                 // END_REQUESTs on their way
-	closing   bool                // no new requests; the connection ends with its last one
-	lingering bool                // all is sent; the reader waits for the end
-	broken    error               // why the connection ended
-	writer    *deadline           // of who writes now
-	limited   bool                // nc has a write deadline
+	requests  []*request // begun, END_REQUEST not sent: one, with the web servers there are
+	ending    int        // END_REQUESTs on their way
+	closing   bool       // no new requests; the connection ends with its last one
+	lingering bool       // all is sent; the reader waits for the end
+	broken    error      // why the connection ended
+	writer    *deadline  // of who writes now
+	limited   bool       // nc has a write deadline
 }
 
 func newConn(s *Server, nc net.Conn, h http.Handler) *conn {
 	return &conn{
 		srv: s, nc: nc, in: newInput(nc), handler: h,
-		done: make(chan struct{}), writing: make(chan struct{}, 1), requests: make(map[uint16]*request),
+		done: make(chan struct{}), writing: make(chan struct{}, 1),
 	}
 }
 
@@ -69,6 +70,16 @@ func (c *conn) serve() {
 	c.fail(err)
 	c.running.Wait()
 	close(c.done)
+}
+
+// open is the request with this id, nil if there is none. c.mu is held.
+func (c *conn) open(id uint16) *request {
+	for _, q := range c.requests {
+		if q.id == id {
+			return q
+		}
+	}
+	return nil
 }
 
 // peer names the other side: its address or, as those of unix sockets have none, ours.
@@ -201,7 +212,7 @@ func (c *conn) endRequest(q *request, last []byte, appStatus uint32, protocolSta
 		return
 	}
 	q.onWire = false
-	delete(c.requests, q.id)
+	c.requests = slices.DeleteFunc(c.requests, func(r *request) bool { return r == q })
 	c.ending++
 	c.closing = c.closing || !q.keep
 	c.mu.Unlock()
@@ -246,11 +257,10 @@ func (c *conn) fail(cause error) {
 		c.broken = cause
 	}
 	cause = c.broken
-	open := make([]*request, 0, len(c.requests))
-	for id, q := range c.requests {
+	open := c.requests
+	c.requests = nil
+	for _, q := range open {
 		q.onWire = false
-		open = append(open, q)
-		delete(c.requests, id)
 	}
 	c.closing = true
 	c.mu.Unlock()

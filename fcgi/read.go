@@ -121,18 +121,18 @@ func (c *conn) each(left *int, f func([]byte) error) error {
 func (c *conn) request(id uint16) *request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.requests[id]
+	return c.open(id)
 }
 
 func (c *conn) begin(id uint16, role int, keep bool) error {
 	c.mu.Lock()
-	if c.requests[id] != nil {
+	if c.open(id) != nil {
 		c.mu.Unlock()
 		return protocolErrorf("BEGIN_REQUEST for id %d, which is open", id)
 	}
 	q := newRequest(c, id, keep && !c.refusing)
 	refuse := c.closing || len(c.requests) >= maxRequests
-	c.requests[id] = q
+	c.requests = append(c.requests, q)
 	c.mu.Unlock()
 	switch {
 	case role != roleResponder:

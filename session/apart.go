@@ -130,7 +130,9 @@ func ownerName(s string) bool {
 // already, elsewhere is what relays there. Requests that open the session once more
 // wait for that.
 func (s *Session) claimOwner() {
-	defer close(s.claimed)
+	if s.claimed != nil {
+		defer close(s.claimed)
+	}
 	h := s.handler
 	o := &h.options
 	if o.Owners == nil || s.openKey == "" && s.peer.Transport != "split" && s.peer.Transport != "poll" {

@@ -223,6 +223,9 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Inf
 	}
 	s := newSession(h, peer, n.in.Framed())
 	s.place, s.openKey, s.attempts = place, key, attempts{n.attempt, n.attempt}
+	if key != "" {
+		s.claimed = make(chan struct{})
+	}
 	first, p := h.add(s)
 	switch {
 	case p != nil:

@@ -62,7 +62,7 @@ type Session struct {
 	openKey string      // its Tandem-Open and user; empty without
 	started bool        // the app was, and must not be again by a late request with openKey
 
-	claimed   chan struct{} // closed when it is known whether another process has openKey
+	claimed   chan struct{} // closed when it is known whether another process has openKey; nil without one
 	elsewhere http.Handler  // relays there, or says why it can't be known
 	born      time.Time
 	grace     time.Duration // 0: it can't be resumed
@@ -74,7 +74,7 @@ type Session struct {
 }
 
 func newSession(h *Handler, peer Peer, framed bool) *Session {
-	s := &Session{peer: peer, handler: h, born: time.Now(), unclaim: func() {}, claimed: make(chan struct{})}
+	s := &Session{peer: peer, handler: h, born: time.Now(), unclaim: func() {}}
 	if framed {
 		s.grace = h.options.Grace
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -181,8 +182,16 @@ func (s *server) closeAll() {
 	}
 }
 
+// gcPercent is how much garbage there may be beside what lives, unless GOGC says
+// otherwise: with thousands of idle sessions what lives is large, and little comes after it
+// (docs/performance.md).
+const gcPercent = 50
+
 // serve serves handler until a signal comes, or a listener fails.
 func (s *server) serve(handler http.Handler) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	// A log whose reader is gone must not end the process. (Not signal.Ignore:

@@ -116,9 +116,9 @@ func (l *Link) attach(a *Attach, prepare func(*Attach)) *Attach {
 	} else if prepare != nil {
 		a.control = append(a.control, l.ackFrame(true))
 	}
-	if l.pong.Type == frame.TypePong {
-		a.control = append(a.control, l.pong)
-		l.pong = frame.Frame{}
+	if l.pong != nil {
+		a.control = append(a.control, *l.pong)
+		l.pong = nil
 	}
 	if l.err != nil {
 		if l.out.dropped {
@@ -146,7 +146,8 @@ func (a *Attach) replace() {
 func (a *Attach) savePong() {
 	for _, f := range a.control {
 		if f.Type == frame.TypePong {
-			a.link.pong = f
+			pong := f
+			a.link.pong = &pong
 		}
 	}
 }
@@ -329,7 +330,7 @@ func (a *Attach) next(buf *writeBuffer) *frame.CloseError {
 				return err
 			}
 		}
-		*waiting = (*waiting)[:0]
+		*waiting = nil // frames are large, and few: an idle attach keeps no room for them
 	}
 	switch {
 	case a.replaced:

@@ -110,7 +110,7 @@ func (b *Batch) Feed(r io.Reader) error {
 		return err
 	})
 	if err == io.EOF {
-		_, err = b.dec.EOF(left, &b.frame)
+		_, err = b.dec.EOF(left, new(frame.Frame))
 	}
 	b.link.mu.Lock()
 	defer b.link.mu.Unlock()

@@ -32,7 +32,7 @@ type inbound struct {
 
 	ended bool // the peer's end came
 	ready chan struct{}
-	bare  chan struct{} // all that was received may be taken
+	bare  chan struct{} // all that was received may be taken; nil: nobody has waited for it
 
 	react    func(frame.Message, error) bool // gets what comes, if not nil
 	draining bool                            // a goroutine calls it, or it is done
@@ -168,6 +168,9 @@ func (l *Link) Taken(ctx context.Context) {
 	for {
 		l.mu.Lock()
 		all := l.in.taken == l.in.seq
+		if l.in.bare == nil {
+			l.in.bare = make(chan struct{}, 1)
+		}
 		l.mu.Unlock()
 		if all {
 			return

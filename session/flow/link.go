@@ -78,7 +78,7 @@ type Link struct {
 	out     outbound
 	carrier *Attach           // nil while detached
 	batch   *Batch            // the body beside it that counts, nil if there is none
-	pong    frame.Frame       // owed, while there is no carrier
+	pong    *frame.Frame      // owed, while there is no carrier
 	err     *frame.CloseError // why the session is over; nil while it runs
 
 	done      chan struct{} // closed when err is set
@@ -110,7 +110,6 @@ func New(cfg Config) *Link {
 		lastMessage: now,
 	}
 	l.in.ready = make(chan struct{}, 1)
-	l.in.bare = make(chan struct{}, 1)
 	l.out.room = make(chan struct{}, 1)
 	l.out.turn = make(chan struct{}, 1)
 	l.out.window, l.out.messages = InitialWindow, InitialMessages

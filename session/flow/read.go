@@ -112,6 +112,10 @@ func read(r io.Reader, take func([]byte) error) error {
 	}
 }
 
+// scratch has frames that are being decoded: an argument of a codec, an interface, would
+// be an allocation, and a frame for each reader much memory.
+var scratch = sync.Pool{New: func() any { return new(frame.Frame) }}
+
 // reader is one body being read.
 type reader struct {
 	link    *Link
@@ -120,7 +124,6 @@ type reader struct {
 	framed  bool
 	opened  bool // its open frame came
 	control func(*frame.Frame) error
-	frame   frame.Frame // being decoded; here because an argument of a codec would be an allocation
 }
 
 // take handles the whole frames in p and returns their length.
@@ -150,7 +153,11 @@ func (rd *reader) take(p []byte) (used int) {
 
 // frames handles the whole frames in p and returns their length. l.mu is held.
 func (rd *reader) frames(p []byte) (used int, err error) {
-	l, f := rd.link, &rd.frame
+	l, f := rd.link, scratch.Get().(*frame.Frame)
+	defer func() {
+		*f = frame.Frame{} // keeps nobody's data alive
+		scratch.Put(f)
+	}()
 	for used < len(p) {
 		if l.err != nil && isClosed(l.delivered) {
 			return len(p), nil
@@ -306,7 +313,8 @@ func (l *Link) control(f frame.Frame) {
 	a := l.carrier
 	if a == nil || a.err != nil || a.closeSent {
 		if f.Type == frame.TypePong {
-			l.pong = f // the next one takes it along
+			pong := f
+			l.pong = &pong // the next one takes it along
 		}
 		return
 	}
