@@ -69,6 +69,11 @@ func (l *Link) Receive(ctx context.Context) (frame.Message, error) {
 		case <-l.in.ready:
 		case <-l.done:
 		case <-ctx.Done():
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if m, ok, err := l.pop(); ok || err != nil {
+				return m, err // a ctx that ends with the session takes nothing away
+			}
 			return frame.Message{}, ctx.Err()
 		}
 	}

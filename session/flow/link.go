@@ -130,6 +130,15 @@ func (l *Link) Err() *frame.CloseError {
 	return l.err
 }
 
+// waited is the error of a method that waited until ctx was done: the session's end, if
+// that is why.
+func (l *Link) waited(ctx context.Context) error {
+	if e := l.Err(); e != nil {
+		return e
+	}
+	return ctx.Err()
+}
+
 // SetGrace changes Config.Grace: a client learns only from the server's open how
 // long its session may wait to be resumed. It holds for a link that is waiting, too.
 func (l *Link) SetGrace(d time.Duration) {

@@ -138,6 +138,6 @@ func (l *Link) Ping(ctx context.Context) (time.Duration, error) {
 	case <-l.done:
 		return 0, l.Err()
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return 0, l.waited(ctx)
 	}
 }

@@ -127,7 +127,7 @@ func (l *Link) Pass(ctx context.Context, m frame.Message) error {
 		case <-l.done:
 			return l.err
 		case <-ctx.Done():
-			return ctx.Err()
+			return l.waited(ctx)
 		}
 	}
 	defer func() { <-l.out.turn }()
@@ -175,7 +175,7 @@ func (l *Link) sendFragment(ctx context.Context, f fragment) error {
 		case <-l.done:
 			return l.Err()
 		case <-ctx.Done():
-			return ctx.Err()
+			return l.waited(ctx)
 		}
 		l.mu.Lock()
 	}
