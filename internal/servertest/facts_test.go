@@ -63,6 +63,31 @@ func TestLighttpdRefusesUnknownLength(t *testing.T) {
 	}
 }
 
+// Decides server.upload-dirs in the shipped files: over HTTP/1.1 lighttpd puts each
+// piece of a body that declares more than 64 KiB into a file.
+func TestLighttpdPutsPiecesIntoFiles(t *testing.T) {
+	t.Parallel()
+	nowhere := newStage(t, Lighttpd, Config{replace: [2]string{`( "/dev/shm", "/var/tmp" )`, `( "/nonexistent" )`}})
+	for name, x := range map[string]exchange{"short": {length: 64 << 10}, "HTTP2": {length: declared, http2: true}} {
+		t.Run(name, func(t *testing.T) {
+			client := nowhere.open(t, nowhere.FastCGI(), x)
+			client.send("one\n")
+			nowhere.next(t).read("one\n")
+		})
+	}
+	t.Run("long", func(t *testing.T) {
+		client := nowhere.open(t, nowhere.FastCGI(), exchange{length: declared})
+		client.offer("one\n")
+		client.expectStatus(500)
+	})
+	t.Run("the first folder is missing", func(t *testing.T) {
+		s := newStage(t, Lighttpd, Config{replace: [2]string{"/dev/shm", "/nonexistent"}})
+		client := s.open(t, s.FastCGI(), exchange{length: declared})
+		client.send("one\n")
+		s.next(t).read("one\n")
+	})
+}
+
 // Decides transport pulse: behind mod_proxy_fcgi each chunk that the client sends
 // lets one record of the program through, the first after two or three.
 func TestApacheProxyPassesOneRecordPerChunk(t *testing.T) {
