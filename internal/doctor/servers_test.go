@@ -323,7 +323,7 @@ func TestProxies(t *testing.T) {
 		status     int
 		directives []string
 	}{
-		{kind: servertest.Nginx, transport: "poll", status: doctor.Degraded, directives: []string{"proxy_request_buffering", "proxy_buffering", "gzip", "client_max_body_size", "proxy_http_version"}},
+		{kind: servertest.Nginx, transport: "split", status: doctor.Degraded, directives: []string{"proxy_request_buffering", "proxy_buffering", "gzip", "client_max_body_size", "proxy_http_version"}},
 		{kind: servertest.Apache, transport: "split", status: doctor.Healthy, directives: []string{"FilterChain"}},
 		{kind: servertest.Lighttpd, transport: "poll", status: doctor.Degraded, directives: []string{"server.stream-request-body", "server.stream-response-body"}},
 		{kind: servertest.HAProxy, transport: "single", status: doctor.Degraded, directives: []string{"option http-no-delay"}},
