@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 
 	"tandem/client"
 	"tandem/internal/bench"
@@ -34,6 +35,7 @@ const (
 	websocketdCat     = "websocketd with `cat`, nginx"
 	clientSingle      = "Tandem, nginx, package client, single"
 	clientSplit       = "Tandem, nginx, package client, split"
+	clientStreamed    = "Tandem, nginx, package client, split, streamed"
 )
 
 // contestants are the echoes whose rates are compared; the first is what the others
@@ -74,16 +76,31 @@ func (h *house) products(web, tandem int) (all []*contestant) {
 		pid        int
 		transports []string
 	}{
-		{"nginx", "http://" + h.nginx.host + "/tandem", web, []string{client.Single, "split", "poll"}},
-		{"Apache", h.apache.FastCGI(), h.apache.Pid(), []string{client.Pulse, "split", "poll"}},
+		{"nginx", "http://" + h.nginx.host + "/tandem", web, []string{client.Single, client.Split, client.Poll}},
+		{"Apache", h.apache.FastCGI(), h.apache.Pid(), []string{client.Pulse, client.Split, client.Poll}},
 	} {
 		for _, transport := range server.transports {
 			all = append(all, &contestant{name: "Tandem, " + server.name + ", package client, " + transport,
-				open: product(server.url, transport), web: server.pid, backend: tandem, quick: transport != "poll", loads: productLoads})
+				open: product(server.url, client.Options{Transport: transport}), web: server.pid, backend: tandem, quick: transport != client.Poll, loads: productLoads})
+			if server.name == "nginx" && transport == client.Split {
+				all = append(all, &contestant{name: clientStreamed,
+					open: product(server.url, client.Options{Memory: streamed{}}), web: server.pid, backend: tandem, quick: true, loads: productLoads})
+			}
 		}
 	}
 	return all
 }
+
+// streamed is what a client has found out that goes on with transport split where
+// requests stream: what it sends is one long request. A client told to use split
+// doesn't find out, and sends a request for each batch.
+type streamed struct{}
+
+func (streamed) Recall(string) (client.Known, bool) {
+	return client.Known{Transport: client.Split, Declared: 1 << 40, Best: []string{client.Split}, Streamed: true, Until: time.Now().Add(time.Hour)}, true
+}
+
+func (streamed) Remember(string, client.Known) {}
 
 // offered tells whether package client can do it: transports are added to it over time.
 func (c *contestant) offered(ctx context.Context) (bool, error) {

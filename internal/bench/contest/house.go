@@ -199,6 +199,7 @@ const (
 )
 
 // product opens sessions of package client.
-func product(url, transport string) bench.Opener {
-	return (&bench.Client{URL: url, Payload: payload, Options: client.Options{Transport: transport, Codec: frame.Binary.Name()}}).Open
+func product(url string, o client.Options) bench.Opener {
+	o.Codec = frame.Binary.Name()
+	return (&bench.Client{URL: url, Payload: payload, Options: o}).Open
 }
