@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,9 @@ func Dial(ctx context.Context, rawURL string, o *Options) (*Conn, error) {
 
 func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
+	if err != nil && !strings.Contains(raw, "://") {
+		return nil, usageErrorf("expected an address such as https://www.example.org/tandem, got %q", raw)
+	}
 	if err != nil {
 		return nil, usageErrorf("%v", err)
 	}
@@ -158,6 +162,9 @@ func (d *dialer) isTheWay(err error) bool {
 	var answer *HTTPError
 	if errors.As(err, &answer) {
 		d.software.Store(&answer.Server)
+		if d.options.Transport != "" && answer.Status == http.StatusNotImplemented && answer.Detail != "" {
+			return false // the endpoint's own word, whichever way the transport is tried
+		}
 		switch answer.Status {
 		case http.StatusLengthRequired, http.StatusRequestEntityTooLarge, http.StatusNotImplemented,
 			http.StatusRequestTimeout, http.StatusBadGateway, http.StatusGatewayTimeout:

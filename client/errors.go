@@ -97,7 +97,7 @@ func hint(software string) string {
 	case strings.HasPrefix(lower, "nginx"):
 		return "nginx holds one direction back: set fastcgi_request_buffering off and fastcgi_buffering off (docs/nginx.md)"
 	case strings.HasPrefix(lower, "apache"):
-		return "Apache lets both ways through with mod_proxy_fcgi and the transport pulse alone, not with cgi-bin or mod_fcgid (docs/apache.md)"
+		return "Apache lets split through everywhere, single nowhere, pulse with mod_proxy_fcgi alone (docs/apache.md)"
 	case strings.HasPrefix(lower, "lighttpd"):
 		return "lighttpd holds one direction back: set server.stream-request-body = 2 and server.stream-response-body = 2 (docs/lighttpd.md)"
 	case software == "":
