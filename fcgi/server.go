@@ -50,6 +50,9 @@ type Server struct {
 	// Detach lets a session.Handler return while its sessions go on, which saves each a
 	// goroutine. Not for a Handler around it that does something when it returns.
 	Detach bool
+	// NetHTTP has net/http/fcgi read and write the records: to compare, and to find out
+	// whose fault something is. What it can't do is in nethttp.go.
+	NetHTTP bool
 	// ParamsTimeout is how long a request's params may take, from its beginning or, for
 	// the first one, from the connection's; 0: DefaultParamsTimeout.
 	ParamsTimeout time.Duration
@@ -58,12 +61,22 @@ type Server struct {
 	closed    bool
 	stopC     chan struct{} // see stopped
 	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
-	serving   int // of conns: within MaxConns
-	refusing  int // of conns: answered with 503
+	conns     map[connection]bool // true: beyond MaxConns
+	serving   int                 // of conns: within MaxConns
+	refusing  int                 // of conns: answered with 503
 
 	busy, notAllowed, notRelay rareLog
 }
+
+// connection is one connection from a web server: a conn, or a netConn.
+type connection interface {
+	serve()                 // returns when the connection and all its handlers have ended
+	ended() <-chan struct{} // is closed then
+	closeWhenIdle()         // lets the open requests end, and then the connection
+	fail(cause error)       // ends the connection and cancels its requests
+}
+
+func (c *conn) ended() <-chan struct{} { return c.done }
 
 func (s *Server) log() *slog.Logger {
 	if s.Log == nil {
@@ -166,7 +179,7 @@ func (s *Server) accepted(nc net.Conn) {
 }
 
 // addConn returns nil for a connection that is closed at once.
-func (s *Server) addConn(nc net.Conn) *conn {
+func (s *Server) addConn(nc net.Conn) connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -189,21 +202,25 @@ func (s *Server) addConn(nc net.Conn) *conn {
 		s.serving++
 	}
 	if s.conns == nil {
-		s.conns = make(map[*conn]struct{})
+		s.conns = make(map[connection]bool)
 	}
-	s.conns[c] = struct{}{}
-	return c
+	var served connection = c
+	if s.NetHTTP {
+		served = newNetConn(c)
+	}
+	s.conns[served] = c.refusing
+	return served
 }
 
-func (s *Server) removeConn(c *conn) {
+func (s *Server) removeConn(c connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.conns, c)
-	if c.refusing {
+	if s.conns[c] {
 		s.refusing--
 	} else {
 		s.serving--
 	}
+	delete(s.conns, c)
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request) {
@@ -220,7 +237,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	for _, c := range conns {
 		select {
-		case <-c.done:
+		case <-c.ended():
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -238,7 +255,7 @@ func (s *Server) Close() error {
 }
 
 // stop closes the listeners and returns the connections there are.
-func (s *Server) stop() []*conn {
+func (s *Server) stop() []connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed && s.stopC != nil {
@@ -248,7 +265,7 @@ func (s *Server) stop() []*conn {
 	for l := range s.listeners {
 		_ = l.Close()
 	}
-	conns := make([]*conn, 0, len(s.conns))
+	conns := make([]connection, 0, len(s.conns))
 	for c := range s.conns {
 		conns = append(conns, c)
 	}

@@ -198,7 +198,10 @@ func (s *server) serve(handler http.Handler) error {
 	// programs would inherit that.)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
-	fs := &fcgi.Server{Handler: handler, Log: s.log, MaxConns: s.config.FastCGI.MaxConnections, Allowed: s.config.FastCGI.Allowed, Relays: s.relays, Detach: true}
+	fs := &fcgi.Server{
+		Handler: handler, Log: s.log, MaxConns: s.config.FastCGI.MaxConnections, Allowed: s.config.FastCGI.Allowed, Relays: s.relays, Detach: true,
+		NetHTTP: s.config.FastCGI.Engine == config.EngineNetHTTP,
+	}
 	if list := os.Getenv("FCGI_WEB_SERVER_ADDRS"); s.allowed && list != "" {
 		allowed, err := fcgi.ParseAllowed(list)
 		if err != nil {

@@ -25,6 +25,12 @@ const (
 	AppProgram = "program" // one child process per session
 )
 
+// Engines that FastCGI may name.
+const (
+	EngineOwn     = "own"      // package fcgi reads and writes the records
+	EngineNetHTTP = "net/http" // net/http/fcgi does
+)
+
 // Config is a whole configuration. It is read-only once loaded.
 type Config struct {
 	// File is the path it was read from, empty without a file.
@@ -92,6 +98,7 @@ type FastCGI struct {
 	MaxConnections int
 	Allowed        []netip.Addr // TCP peers; none: every peer that can connect
 	RelayUsers     []string     // names or numbers of users whose relays are believed
+	Engine         string       // EngineOwn or EngineNetHTTP
 }
 
 // Log is what is logged, and how.
@@ -145,7 +152,7 @@ func Default() *Config {
 	return &Config{
 		Source:  "defaults",
 		HTTP:    Listener{Mode: 0o660},
-		FastCGI: FastCGI{Listener: Listener{Mode: 0o660}, MaxConnections: 10000},
+		FastCGI: FastCGI{Listener: Listener{Mode: 0o660}, MaxConnections: 10000, Engine: EngineOwn},
 		Log:     Log{Level: "info", Format: "text"},
 		Limits:  Limits{Sessions: 10000, Children: 500},
 		Drain:   10 * time.Second,

@@ -40,6 +40,7 @@ func (f *FastCGI) keys() []key {
 		key{"max_connections", count{&f.MaxConnections}},
 		key{"allowed", addrs{&f.Allowed}},
 		key{"relay_users", texts{&f.RelayUsers, nil}},
+		key{"engine", oneOf{&f.Engine, []string{EngineOwn, EngineNetHTTP}}},
 	)
 }
 

@@ -25,6 +25,7 @@ public = true
 max_connections = 20
 allowed = ["127.0.0.1", "::1"]
 relay_users = ["www-data", "33"]
+engine = "net/http"
 
 [log]
 level = "debug"
@@ -86,6 +87,9 @@ func TestParseFull(t *testing.T) {
 	}
 	if c.StateDir != "/etc/x/state" || !slices.Equal(c.FastCGI.RelayUsers, []string{"www-data", "33"}) {
 		t.Errorf("state_dir %q, relay_users %q", c.StateDir, c.FastCGI.RelayUsers)
+	}
+	if c.FastCGI.Engine != EngineNetHTTP {
+		t.Errorf("engine %q", c.FastCGI.Engine)
 	}
 	if got := c.HTTP.Listen; !slices.Equal(got, []string{"127.0.0.1:8080", "unix:/etc/x/http.sock"}) {
 		t.Errorf("http: %q", got)

@@ -79,6 +79,24 @@ listen = "unix:$SOCKET"
 mode = "0666"
 `
 
+// Engine is the FastCGI engine that the tests are about, $TANDEM_ENGINE; empty: the
+// default one.
+func Engine() string { return os.Getenv("TANDEM_ENGINE") }
+
+// WithEngine puts [Engine] into a configuration. [Serve] does that itself.
+func WithEngine(toml string) string {
+	engine := Engine()
+	if engine == "" {
+		return toml
+	}
+	const table = "[fastcgi]\n"
+	line := fmt.Sprintf("engine = %q\n", engine)
+	if before, after, ok := strings.Cut(toml, table); ok {
+		return before + table + line + after
+	}
+	return toml + "\n" + table + line
+}
+
 // Serve says how to start "tandem serve".
 type Serve struct {
 	// TOML is the configuration. In it $SOCKET stands for a path, $HTTP for an
@@ -169,6 +187,7 @@ func (s Serve) run(ctx context.Context) (_ *Tandem, err error) {
 		}
 	}
 	toml := strings.NewReplacer("$SOCKET", socket, "$HTTP", address, "$DIR", td.Dir, "$ROOT", root).Replace(s.TOML)
+	toml = WithEngine(toml)
 	td.Config = filepath.Join(td.Dir, "tandem.toml")
 	if err := os.WriteFile(td.Config, []byte(toml), 0o644); err != nil {
 		return nil, err
