@@ -18,16 +18,11 @@ import (
 // everyWay runs f over both protocols, codecs and transports, chosen and given.
 func everyWay(t *testing.T, app session.App, f func(t *testing.T, c *Conn)) {
 	t.Helper()
-	everyWayWith(t, app, 10*time.Second, f)
-}
-
-func everyWayWith(t *testing.T, app session.App, grace time.Duration, f func(t *testing.T, c *Conn)) {
-	t.Helper()
 	for _, http2 := range []bool{false, true} {
 		for _, codec := range []string{"binary", "json"} {
 			for _, transport := range []string{"", Single, Split, Pulse, Poll} {
 				t.Run(fmt.Sprintf("http2=%v,%s,%s", http2, codec, transport), func(t *testing.T) {
-					url, o := serve(t, app, &session.Options{Grace: grace}, http2)
+					url, o := serve(t, app, &session.Options{Grace: 10 * time.Second}, http2)
 					o.Codec, o.Transport = codec, transport
 					c := dialTest(t, url, o)
 					if want := max(transport, Single); transport != "" && c.Transport() != transport || transport == "" && c.Transport() != want {
@@ -141,7 +136,7 @@ func TestCloseNowReachesTheApp(t *testing.T) {
 		got <- context.Cause(ctx)
 		return ctx.Err()
 	})
-	everyWayWith(t, app, 100*time.Millisecond, func(t *testing.T, c *Conn) {
+	everyWay(t, app, func(t *testing.T, c *Conn) {
 		receive(t, c, "started")
 		received := make(chan error, 1)
 		go func() {

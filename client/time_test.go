@@ -129,6 +129,28 @@ func TestCloseNowWhileTheServerTakesNothing(t *testing.T) {
 	})
 }
 
+// CloseNow tells the server at once, where that works.
+func TestCloseNowSaysGoodbye(t *testing.T) {
+	var last *frame.Frame
+	answer := func(v *visit) {
+		v.open()
+		for last = v.frame(); last != nil && last.Type != frame.TypeClose; last = v.frame() {
+		}
+	}
+	inBubble(t, answer, func(t *testing.T, o *Options) {
+		c, err := Dial(t.Context(), nowhere, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		c.CloseNow()
+		synctest.Wait()
+		if took := time.Since(start); took != 0 || last == nil || last.Code != frame.CodeGoingAway {
+			t.Errorf("the last frame is %+v, after %v", last, took)
+		}
+	})
+}
+
 // Dial gives each way 3 s, begins the next one beside it, and says how long.
 func TestDialTimes(t *testing.T) {
 	answer := func(v *visit) {
