@@ -31,6 +31,9 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, n named, begin f
 		s.Log().Info("session resumed", "transport", n.transport, "attempt", n.attempt, "address", r.RemoteAddr)
 	}
 	resp := newResponse(w, r)
+	if n.in.Framed() && direct(r) && r.ContentLength < 0 {
+		resp.linger = linger
+	}
 	resp.read(true)
 	resp.rc.EnableFullDuplex() // only HTTP/1 servers need it, the others say it is not supported
 	closeAfter(w, r)
@@ -97,10 +100,21 @@ func streamHeader(w http.ResponseWriter, out frame.Codec) {
 // not have been read to its end by then, and net/http doesn't know that of a read
 // which met a deadline: it would take the rest for the connection's next request.
 func closeAfter(w http.ResponseWriter, r *http.Request) {
-	if r.Context().Value(http.ServerContextKey) != nil && r.ProtoMajor == 1 && r.ContentLength != 0 {
+	if direct(r) && r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
 	}
 }
+
+// direct tells whether net/http's own HTTP/1 server serves r.
+func direct(r *http.Request) bool {
+	return r.Context().Value(http.ServerContextKey) != nil && r.ProtoMajor == 1
+}
+
+// linger is how long a chunked body is read after the last frame, for a client that
+// then ends it. What comes to a closed connection is answered with a reset, and a
+// client that meets it when it writes, a pulse perhaps, may not see the last frame.
+// (Of a body with a length net/http knows that it was not read, and waits by itself.)
+const linger = 500 * time.Millisecond
 
 // control takes the frames that are about the attach.
 func (s *Session) control(f *frame.Frame) error {
@@ -122,6 +136,8 @@ type response struct {
 	w    http.ResponseWriter
 	rc   *http.ResponseController
 	body io.Closer
+
+	linger time.Duration // how long the body is read when the link needs no more of it
 
 	mu      sync.Mutex
 	reading bool   // the handler reads the body
@@ -150,7 +166,11 @@ func (r *response) Finished() {
 	case r.leave != nil:
 		go r.leave()
 	case r.reading:
-		if err := r.rc.SetReadDeadline(longAgo); err != nil {
+		until := longAgo
+		if r.linger > 0 {
+			until = time.Now().Add(r.linger)
+		}
+		if err := r.rc.SetReadDeadline(until); err != nil {
 			r.body.Close()
 		}
 	}
