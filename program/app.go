@@ -35,9 +35,10 @@ func New(o Options) (*App, error) {
 type conn interface {
 	ID() string
 	Log() *slog.Logger
-	Receive(context.Context) (frame.Message, error)
+	React(func(frame.Message, error) bool)
 	Send(context.Context, frame.Message) error
 	Close(code frame.Code, reason string) error
+	ForgetRequest()
 }
 
 // Serve runs one child for s (session.App). It returns when s is to end: nil
@@ -58,18 +59,38 @@ func (a *App) serve(ctx context.Context, s conn, p *peer) error {
 		return err
 	}
 	defer release()
-	log := s.Log().With("program", a.name)
-	c, err := start(a.path, a.opt.Command, a.opt.Dir, environ(s.ID(), p, a.passed, a.opt.Env))
+	c, err := a.start(s, p)
 	if err != nil {
-		// The log gets all; the client nothing of the server's paths.
-		log.Error("program can't be started", "command", a.opt.Command, "path", a.path, "dir", a.opt.Dir,
-			"error", err, "do", startAdvice(err))
-		return frame.Errorf(frame.CodeInternal, "the program of this endpoint can't be started; the server's log says why")
+		return err
 	}
-	log = log.With("pid", c.cmd.Process.Pid)
-	log.Debug("program started", "command", a.opt.Command)
-	return a.relay(ctx, s, c, log)
+	r := &relay{app: a, ctx: ctx, s: s, c: c, exited: make(chan struct{})}
+	r.stdout = output{pipe: c.stdout, dec: a.framing.decoder(int(a.opt.MaxMessage)), exited: r.exited}
+	r.stderr = output{pipe: c.stderr, dec: &stderrDecoder{}, exited: r.exited}
+	return r.run()
 }
+
+// start starts the child, in a goroutine of its own: the stack that it takes goes with
+// it, and that of the one that stays with the session remains small.
+func (a *App) start(s conn, p *peer) (c *child, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err = start(a.path, a.opt.Command, a.opt.Dir, environ(s.ID(), p, a.passed, a.opt.Env))
+		s.ForgetRequest()
+		if err != nil {
+			// The log gets all; the client nothing of the server's paths.
+			a.log(s).Error("program can't be started", "command", a.opt.Command, "path", a.path, "dir", a.opt.Dir,
+				"error", err, "do", startAdvice(err))
+			err = frame.Errorf(frame.CodeInternal, "the program of this endpoint can't be started; the server's log says why")
+			return
+		}
+		a.log(s).Debug("program started", "command", a.opt.Command, "pid", c.process.Pid)
+	}()
+	<-done
+	return c, err
+}
+
+func (a *App) log(s conn) *slog.Logger { return s.Log().With("program", a.name) }
 
 // named says in e which program it is about.
 func (a *App) named(e *frame.CloseError) *frame.CloseError {

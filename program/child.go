@@ -14,14 +14,14 @@ import (
 
 // A child is a started program and our ends of its three pipes.
 //
-// Its life: start; the process exits and exited is closed, but it stays a
-// zombie, which keeps its process group's number from being used again; killGroup ends
-// what it left behind; reap.
+// Its life: start; the process exits, which onExit tells, but it stays a zombie, which
+// keeps its process group's number from being used again; signalGroup ends what it left
+// behind; reap; close.
 type child struct {
-	cmd            *exec.Cmd
+	process        *os.Process
+	pidfd          int      // -1: there is none (Linux before 5.3)
 	stdin          *os.File // Close is safe while a Write is blocked, and wakes it
 	stdout, stderr *os.File
-	exited         chan struct{}
 }
 
 // keepInherited sees to it that the files which this process itself inherited (a web
@@ -73,42 +73,53 @@ func start(path string, args []string, dir string, env []string) (*child, error)
 	pipes[0][0].Close()
 	pipes[1][1].Close()
 	pipes[2][1].Close()
-	c := &child{
-		cmd: cmd, stdin: pipes[0][1], stdout: pipes[1][0], stderr: pipes[2][0],
-		exited: make(chan struct{}),
-	}
-	go c.awaitExit(pidfd)
-	return c, nil
+	// Not cmd: it keeps the environment.
+	return &child{process: cmd.Process, pidfd: pidfd, stdin: pipes[0][1], stdout: pipes[1][0], stderr: pipes[2][0]}, nil
 }
 
-// awaitExit closes exited when the process has exited, and leaves it a zombie.
-// The Go runtime's poller waits for it on the pidfd; without one (Linux before 5.3)
-// each child costs a thread.
-func (c *child) awaitExit(pidfd int) {
-	defer close(c.exited)
-	if pidfd >= 0 {
-		// os.NewFile gives only non-blocking files to the poller. os.Process shares the
-		// flag: its Wait would not wait any more, but reap comes after the exit.
-		_ = unix.SetNonblock(pidfd, true)
-		f := os.NewFile(uintptr(pidfd), "pidfd")
-		defer f.Close()
-		if conn, err := f.SyscallConn(); err == nil && conn.Read(exitSeen) == nil {
-			return
-		}
-	}
-	for {
-		err := unix.Waitid(unix.P_PID, c.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if err != unix.EINTR {
-			return
-		}
+// close closes what is open of c.
+func (c *child) close() {
+	c.stdin.Close()
+	c.stdout.Close()
+	c.stderr.Close()
+	if c.pidfd >= 0 {
+		watching.forget(c.pidfd)
+		unix.Close(c.pidfd)
 	}
 }
 
-// exitSeen asks without waiting; SyscallConn.Read calls it again at each event.
-func exitSeen(pidfd uintptr) bool {
-	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return n > 0 && err == nil
+// onExit has call called, in a goroutine of its own, when the process has exited; it
+// stays a zombie. A pidfd is readable then; where it can't be watched, each child costs
+// a thread.
+func (c *child) onExit(call func()) {
+	if c.pidfd >= 0 && watching.once(c.pidfd, call) == nil {
+		return
+	}
+	go func() {
+		for unix.Waitid(unix.P_PID, c.process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		}
+		call()
+	}()
+}
+
+// onStderr has call called, in a goroutine of its own, when something comes on stderr, or
+// its end; at once where that can't be watched. forget must be called before close; call may
+// still come then.
+func (c *child) onStderr(call func()) (forget func()) {
+	fd := descriptor(c.stderr)
+	if watching.once(fd, call) != nil {
+		go call()
+	}
+	return func() { watching.forget(fd) }
+}
+
+// descriptor is f.Fd(), which would make f blocking.
+func descriptor(f *os.File) int {
+	fd := -1
+	if conn, err := f.SyscallConn(); err == nil {
+		_ = conn.Control(func(n uintptr) { fd = int(n) })
+	}
+	return fd
 }
 
 // signalGroup sends sig to the child's process group. Only before reap: the group's number is
@@ -116,17 +127,17 @@ func exitSeen(pidfd uintptr) bool {
 func (c *child) signalGroup(sig syscall.Signal) {
 	// The error can only be that nobody is left, or that they are not ours any
 	// more (a set-user-ID program): nothing that could be done about either.
-	_ = syscall.Kill(-c.cmd.Process.Pid, sig)
+	_ = syscall.Kill(-c.process.Pid, sig)
 }
 
 // reap takes the exit status: whether it was 0, and what it is in words. Call
-// once, after exited.
+// once, after the exit.
 func (c *child) reap() (success bool, status string) {
-	err := c.cmd.Wait()
-	if state := c.cmd.ProcessState; state != nil {
-		return state.Success(), state.String()
+	state, err := c.process.Wait()
+	if err != nil { // somebody else has reaped it
+		return false, fmt.Sprintf("exit status unknown: %v", err)
 	}
-	return false, fmt.Sprintf("exit status unknown: %v", err) // somebody else has reaped it
+	return state.Success(), state.String()
 }
 
 // startAdvice says what to do about a program that could not be started.

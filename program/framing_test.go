@@ -187,19 +187,24 @@ func TestOutputCopy(t *testing.T) {
 	}
 	defer r.Close()
 	var want []string
+	exited := make(chan struct{})
+	o := &output{pipe: r, dec: lines{}.decoder(1 << 20), exited: exited}
 	go func() {
-		defer w.Close()
-		for _, n := range []int{0, 1, minBuffer - 1, minBuffer, 3 * minBuffer, keepBuffer, 5 * keepBuffer, 10, minBuffer - 20, 7} {
+		defer func() {
+			w.Close()
+			close(exited)
+			o.wake()
+		}()
+		for _, n := range []int{0, 1, bufferSize - 1, bufferSize, 3 * bufferSize, keepBuffer, 5 * keepBuffer, 10, bufferSize - 20, 7} {
 			if _, err := io.WriteString(w, strings.Repeat("x", n)+"\n"); err != nil {
 				return
 			}
 		}
 	}()
-	for _, n := range []int{0, 1, minBuffer - 1, minBuffer, 3 * minBuffer, keepBuffer, 5 * keepBuffer, 10, minBuffer - 20, 7} {
+	for _, n := range []int{0, 1, bufferSize - 1, bufferSize, 3 * bufferSize, keepBuffer, 5 * keepBuffer, 10, bufferSize - 20, 7} {
 		want = append(want, strings.Repeat("x", n))
 	}
 	var got []string
-	o := &output{pipe: r, dec: lines{}.decoder(1 << 20), exited: make(chan struct{})}
 	if truncated, err := o.copy(func(m frame.Message) error {
 		got = append(got, string(m.Data))
 		return nil

@@ -220,7 +220,7 @@ type testSession struct {
 	t      *testing.T
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	in     chan frame.Message // what Receive gets; closed: the end of the client's input
+	in     chan frame.Message // what React gives; closed: the end of the client's input
 	out    chan frame.Message // what Send sent; unbuffered, so that Send blocks like a full window
 	closed chan *frame.CloseError
 	log    *logRecorder
@@ -266,16 +266,28 @@ func newApp(t *testing.T, o Options) *App {
 func (s *testSession) ID() string        { return "owner.random" }
 func (s *testSession) Log() *slog.Logger { return slog.New(s.log) }
 
-func (s *testSession) Receive(ctx context.Context) (frame.Message, error) {
-	select {
-	case m, ok := <-s.in:
-		if !ok {
-			return m, io.EOF
+func (s *testSession) ForgetRequest() {}
+
+func (s *testSession) React(f func(frame.Message, error) bool) {
+	go func() {
+		for {
+			select {
+			case m, ok := <-s.in:
+				if !ok {
+					f(m, io.EOF)
+					return
+				}
+				if !f(m, nil) {
+					return
+				}
+			case <-s.ctx.Done():
+				f(frame.Message{}, s.ctx.Err())
+				return
+			case <-s.done: // as the session's end is
+				return
+			}
 		}
-		return m, nil
-	case <-ctx.Done():
-		return frame.Message{}, ctx.Err()
-	}
+	}()
 }
 
 func (s *testSession) Send(ctx context.Context, m frame.Message) error {

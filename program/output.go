@@ -4,7 +4,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tandem/session/frame"
 )
@@ -21,9 +24,22 @@ const (
 )
 
 const (
-	minBuffer  = 4 << 10  // what a quiet session costs
+	bufferSize = 16 << 10
 	keepBuffer = 64 << 10 // a buffer grown beyond it for a long message is given back
 )
+
+// buffers are for pipes that have something, and for messages on their way to stdin; a
+// quiet session has none. They are of bufferSize.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// giveBack is the end of the use of a buffer, whatever it has grown to.
+func giveBack(buf []byte) {
+	if cap(buf) == bufferSize {
+		buffers.Put((*[bufferSize]byte)(buf[:bufferSize]))
+	}
+}
+
+func buffer() []byte { return buffers.Get().(*[bufferSize]byte)[:] }
 
 // An output is one of the program's output pipes with the decoder for it.
 type output struct {
@@ -31,7 +47,15 @@ type output struct {
 	dec    decoder
 	exited <-chan struct{}
 
-	drained int // bytes read after exit
+	emit    func(frame.Message) error // nil: what comes is dropped
+	buf     []byte                    // nil while nothing waits
+	r, w    int                       // buf[r:w] waits to be decoded
+	drained int                       // bytes read after exit
+
+	// What ended copy.
+	over      bool
+	truncated bool
+	err       error
 }
 
 // copy hands each message to emit until the output's end, which gives nil, or
@@ -39,94 +63,165 @@ type output struct {
 // the latter came at the end: the program may have crashed in the middle.
 //
 // Back-pressure: while emit blocks nothing is read; the pipe fills, and the
-// program blocks in its write. Memory is one message and a pipe's content.
+// program blocks in its write. Memory is one message and a pipe's content, and
+// nothing while nothing comes.
 func (o *output) copy(emit func(frame.Message) error) (truncated bool, err error) {
-	buf := make([]byte, minBuffer)
-	r, w := 0, 0 // buf[r:w] waits to be decoded
-	for {
-		for r < w {
-			m, n, ok, err := o.dec.decode(buf[r:w])
-			if err != nil {
-				return false, err
-			}
-			if ok {
-				if err := emit(m); err != nil {
-					return false, err
-				}
-			}
-			if n == 0 {
-				break
-			}
-			r += n
-		}
-		switch {
-		case r == w:
-			r, w = 0, 0
-			if len(buf) > keepBuffer {
-				buf = make([]byte, minBuffer)
-			}
-		case w == len(buf):
-			// The decoder refuses what exceeds its limit, so this ends.
-			to := buf
-			if r < len(buf)/2 {
-				to = make([]byte, 2*len(buf))
-			}
-			w = copy(to, buf[r:w])
-			r, buf = 0, to
-		}
-		n, err := o.read(buf[w:])
-		w += n
-		if err == io.EOF {
-			m, ok, err := o.dec.eof(buf[r:w])
-			if ok {
-				return false, emit(m)
-			}
-			return err != nil, err
-		}
-		if err != nil {
-			return false, err
-		}
-	}
+	o.emit = emit
+	o.read()
+	return o.truncated, o.err
 }
 
 // discard reads the output to its end and drops it: a program whose session is over
 // shall come to its end of input, not block in a write or die of SIGPIPE.
 func (o *output) discard() {
-	buf := make([]byte, minBuffer)
+	o.emit, o.over, o.err = nil, false, nil
+	o.read()
+}
+
+// read takes what comes until o is over, with the bounds that hold after the program's exit.
+func (o *output) read() {
+	defer func() { // also before discard: r and w are of what it drops
+		giveBack(o.buf)
+		o.buf, o.r, o.w = nil, 0, 0
+	}()
+	conn, err := o.pipe.SyscallConn()
+	if err != nil {
+		o.end(err)
+		return
+	}
+	take := o.take // once: it is an allocation
+	for !o.over {
+		var due time.Time
+		if isClosed(o.exited) {
+			if o.drained >= drainBytes {
+				o.end(io.EOF)
+				return
+			}
+			due = time.Now().Add(drainTime)
+			o.pipe.SetReadDeadline(due)
+		}
+		err := conn.Read(take)
+		switch {
+		case err == nil || o.over:
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			o.end(err)
+		case !due.IsZero() && !time.Now().Before(due):
+			o.end(io.EOF)
+		} // else that was wake, not this read's own deadline
+	}
+}
+
+// take reads and decodes what is there. False: nothing more is, wait.
+func (o *output) take(fd uintptr) bool {
 	for {
-		if _, err := o.read(buf); err != nil {
-			return
+		if o.buf == nil {
+			o.buf = buffer()
+		}
+		room := len(o.buf) - o.w
+		n, err := unix.Read(int(fd), o.buf[o.w:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			if o.w == 0 {
+				giveBack(o.buf)
+				o.buf = nil
+			}
+			return false
+		case err != nil:
+			o.end(os.NewSyscallError("read", err))
+			return true
+		case n == 0:
+			o.end(io.EOF)
+			return true
+		}
+		o.w += n
+		exited := isClosed(o.exited)
+		if exited {
+			o.drained += n
+		}
+		messages := o.decode()
+		switch {
+		case o.over || exited: // after an exit each read has its own deadline
+			return true
+		case n < room && o.w == 0 && messages == 1:
+			// The pipe was empty, and its program has likely nothing to add. An end
+			// that came together with this is not seen then, and means nothing
+			// before the exit.
+			giveBack(o.buf)
+			o.buf = nil
+			return false
 		}
 	}
 }
 
-// read is Read with the bounds that hold after the program's exit; beyond them
-// it gives io.EOF.
-func (o *output) read(p []byte) (int, error) {
-	for {
-		var due time.Time
-		select {
-		case <-o.exited:
-			if o.drained >= drainBytes {
-				return 0, io.EOF
-			}
-			due = time.Now().Add(drainTime)
-			o.pipe.SetReadDeadline(due)
-		default:
-		}
-		n, err := o.pipe.Read(p)
-		if !due.IsZero() {
-			o.drained += n
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if due.IsZero() || time.Now().Before(due) {
-				continue // that was wake, not this read's own deadline
-			}
-			err = io.EOF
-		}
-		return n, err
+// decode hands over the messages that are there, which it counts, and makes room.
+func (o *output) decode() (messages int) {
+	if o.emit == nil {
+		o.w = 0
+		return 0
 	}
+	for o.r < o.w {
+		m, n, ok, err := o.dec.decode(o.buf[o.r:o.w])
+		if err == nil && ok {
+			messages++
+			err = o.emit(m)
+		}
+		if err != nil {
+			o.over, o.err = true, err
+			return messages
+		}
+		if n == 0 {
+			break
+		}
+		o.r += n
+	}
+	switch {
+	case o.r == o.w:
+		o.r, o.w = 0, 0
+		if len(o.buf) > keepBuffer {
+			o.buf = nil
+		}
+	case o.w == len(o.buf):
+		// The decoder refuses what exceeds its limit, so this ends.
+		from, to := o.buf, o.buf
+		if o.r < len(from)/2 {
+			to = make([]byte, 2*len(from))
+			defer giveBack(from)
+		}
+		o.w = copy(to, from[o.r:o.w])
+		o.r, o.buf = 0, to
+	}
+	return messages
+}
+
+// end is the end of the output, io.EOF, or of what could be read of it.
+func (o *output) end(err error) {
+	o.over = true
+	if err != io.EOF {
+		o.err = err
+		return
+	}
+	if o.emit == nil {
+		return
+	}
+	m, ok, err := o.dec.eof(o.buf[o.r:o.w])
+	if ok {
+		err = o.emit(m)
+	} else {
+		o.truncated = err != nil
+	}
+	o.err = err
 }
 
 // wake lets a blocked read take notice of the program's exit.
 func (o *output) wake() { o.pipe.SetReadDeadline(time.Now()) }
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -5,100 +5,94 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"tandem/session/frame"
 )
 
-// A failure is why the relay itself ends the session: a message or an output
-// that does not fit. As a context's cause it is told from the session's own end.
-type failure struct{ *frame.CloseError }
-
-// relay passes messages between s and c until c has exited and its output is
-// through, or s has ended and c is stopped. It reaps c.
+// A relay passes messages between s and c until c has exited and its output is
+// through, or s has ended and c is stopped.
 //
-//	session ── Receive ──► input ──► stdin  ─┐
+//	session ── React ───► input ──► stdin  ─┐
 //	                                         child
 //	session ◄── Send ──── output ◄── stdout ─┤
 //	log, session ◄─────── output ◄── stderr ─┘
 //
-// Each arrow is one goroutine that blocks where the next stage is full: nothing
-// between session and child grows.
-func (a *App) relay(ctx context.Context, s conn, c *child, log *slog.Logger) error {
-	defer func() {
-		c.stdin.Close()
-		c.stdout.Close()
-		c.stderr.Close()
-	}()
-	// over ends when the session has ended or the relay failed, inputOver also
-	// when there is no program any more that input could go to.
-	over, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	inputOver, endInput := context.WithCancel(over)
-	defer endInput()
+// Each arrow blocks where the next stage is full: nothing between session and child
+// grows. An idle session has one goroutine, which waits for stdout; the others come
+// when there is something for them: a message, the first of stderr, the exit, the end
+// of the session.
+type relay struct {
+	app *App
+	ctx context.Context // done when the session is over
+	s   conn
+	c   *child
 
-	// fail ends the session from here. The session is closed now, not by
-	// returning: that comes only when the program is gone, which can take the graces.
-	fail := func(err *frame.CloseError) {
-		if over.Err() != nil {
-			return
-		}
-		log.Warn("session closed by the program's relay", "code", uint16(err.Code), "reason", err.Reason)
-		end(failure{err})
-		_ = s.Close(err.Code, err.Reason) // an error means that it is closed already
-	}
+	exited         chan struct{}
+	stdout, stderr output
+	readStderr     sync.Once
+	outputs        sync.WaitGroup // until the two are read to their end
+	tasks          sync.WaitGroup // until the exit is dealt with, and no step of stopping follows
 
-	stdout := &output{pipe: c.stdout, dec: a.framing.decoder(int(a.opt.MaxMessage)), exited: c.exited}
-	stderr := &output{pipe: c.stderr, dec: &stderrDecoder{}, exited: c.exited}
-	var cut *frame.CloseError // the output's last message was not whole; read after outputs
-	var input, outputs sync.WaitGroup
-	input.Go(func() {
-		if err := a.input(inputOver, s, c.stdin, log); err != nil {
-			fail(err)
-		}
+	input     sync.Mutex // held while a message goes to stdin
+	inputOver bool       // no more may
+	deaf      bool       // the program reads no more
+
+	failure  atomic.Pointer[frame.CloseError] // why the relay itself has ended the session
+	lastStep string                           // of stopping; read after tasks
+}
+
+// errOver is what the outputs get to know of the session's end.
+var errOver = errors.New("program: the session is over")
+
+// run relays until the end. It reaps c, and closes what c has open.
+func (r *relay) run() error {
+	defer r.c.close()
+	r.outputs.Add(2)
+	r.tasks.Add(2)
+	keepStop := context.AfterFunc(r.ctx, func() {
+		defer r.tasks.Done()
+		r.stop()
 	})
-	outputs.Go(func() {
-		truncated, err := stdout.copy(func(m frame.Message) error { return s.Send(over, m) })
-		var ce *frame.CloseError
-		switch {
-		case !errors.As(err, &ce): // the end, or ctx's error
-		case truncated:
-			cut = a.named(ce)
-		default:
-			fail(a.named(ce))
-		}
-		stdout.discard()
+	forgetStderr := r.c.onStderr(r.startStderr)
+	r.c.onExit(func() {
+		defer r.tasks.Done()
+		r.ended()
 	})
-	outputs.Go(func() {
-		_, _ = stderr.copy(emitStderr(over, a.opt.Stderr, s, log)) // its decoder has no errors, Send's are stdout's to report
-		stderr.discard()
-	})
+	r.s.React(r.take)
 
-	lastStep := ""
-	select {
-	case <-c.exited:
-	case <-over.Done():
-		lastStep = stop(a.stopSteps(c, log), c.exited)
-	}
-	endInput()
-	c.stdin.Close() // wakes a write that nobody will read
-	stdout.wake()
-	stderr.wake()
-	awaitOutputs(over, &outputs)
-	c.signalGroup(syscall.SIGKILL) // what the program left behind
-	success, status := c.reap()
-	outputs.Wait()
-	input.Wait()
-
-	log.Debug("program ended", "status", status, "stopped_by", lastStep)
-	var failed failure
+	var cut *frame.CloseError // the output's last message was not whole
+	truncated, err := r.stdout.copy(r.send)
+	var ce *frame.CloseError
 	switch {
-	case errors.As(context.Cause(over), &failed):
-		return failed.CloseError
-	case ctx.Err() != nil:
+	case !errors.As(err, &ce): // the end of it or of the session
+	case truncated:
+		cut = r.app.named(ce)
+	default:
+		r.fail(r.app.named(ce))
+	}
+	r.stdout.discard()
+	r.outputs.Done()
+	<-r.exited
+	if keepStop() {
+		r.tasks.Done()
+	}
+	r.tasks.Wait()
+	success, status := r.c.reap()
+	forgetStderr()
+	r.outputs.Wait()
+	r.input.Lock() // no message is on its way any more
+	r.inputOver = true
+	r.input.Unlock()
+
+	r.log().Debug("program ended", "status", status, "stopped_by", r.lastStep)
+	switch failure := r.failure.Load(); {
+	case failure != nil:
+		return failure
+	case r.ctx.Err() != nil:
 		return nil // the session ended first: nobody is left to tell the status to
 	case !success:
 		return &frame.CloseError{Code: frame.CodeProgramExited, Reason: status}
@@ -108,12 +102,44 @@ func (a *App) relay(ctx context.Context, s conn, c *child, log *slog.Logger) err
 	return nil
 }
 
+// log is made when there is something to log.
+func (r *relay) log() *slog.Logger { return r.app.log(r.s).With("pid", r.c.process.Pid) }
+
+// fail ends the session from here, for a message or an output that does not fit. The session is
+// closed now, not by returning: that comes only when the program is gone, which can take the graces.
+func (r *relay) fail(err *frame.CloseError) {
+	if r.ctx.Err() != nil || !r.failure.CompareAndSwap(nil, err) {
+		return
+	}
+	r.log().Warn("session closed by the program's relay", "code", uint16(err.Code), "reason", err.Reason)
+	_ = r.s.Close(err.Code, err.Reason) // ends ctx; an error means that it is closed already
+}
+
+// stop is called when the session is over.
+func (r *relay) stop() {
+	if !isClosed(r.exited) {
+		r.lastStep = stop(r.app.stopSteps(r.c, r.log()), r.exited)
+	}
+}
+
+// ended is called when the program has exited. It returns when nothing is left of its
+// process group.
+func (r *relay) ended() {
+	close(r.exited)
+	r.c.stdin.Close() // wakes a write that nobody will read
+	r.startStderr()
+	r.stdout.wake()
+	r.stderr.wake()
+	r.awaitOutputs()
+	r.c.signalGroup(syscall.SIGKILL) // what the program left behind
+}
+
 // awaitOutputs gives the processes that an exited program left behind until
 // the output's end, at most drainTime, and no time where the session is over.
-func awaitOutputs(over context.Context, outputs *sync.WaitGroup) {
+func (r *relay) awaitOutputs() {
 	done := make(chan struct{})
-	go func() { // ends with outputs, which relay waits for
-		outputs.Wait()
+	go func() { // ends with outputs, which run waits for
+		r.outputs.Wait()
 		close(done)
 	}()
 	t := time.NewTimer(drainTime)
@@ -121,46 +147,62 @@ func awaitOutputs(over context.Context, outputs *sync.WaitGroup) {
 	select {
 	case <-done:
 	case <-t.C:
-	case <-over.Done():
+	case <-r.ctx.Done():
 	}
 }
 
-// input writes each message to stdin until the end of the client's input,
-// which closes stdin, or the session's. It returns an error where a message
-// doesn't fit the framing.
+func (r *relay) send(m frame.Message) error {
+	if r.s.Send(r.ctx, m) != nil {
+		return errOver
+	}
+	return nil
+}
+
+// startStderr reads stderr, from its first bytes or the exit on.
+func (r *relay) startStderr() {
+	r.readStderr.Do(func() {
+		go func() {
+			defer r.outputs.Done()
+			_, _ = r.stderr.copy(r.app.emitStderr(r)) // its decoder has no errors, Send's are stdout's to report
+			r.stderr.discard()
+		}()
+	})
+}
+
+// take writes a message to stdin; an error is the end of the client's input, which
+// closes stdin, or the session's. It returns false when it wants no more.
 //
 // Back-pressure: a program that doesn't read fills the pipe (64 KiB), then
-// Write blocks here, Receive is not called, and the client runs into its window.
-func (a *App) input(ctx context.Context, s conn, stdin *os.File, log *slog.Logger) *frame.CloseError {
-	var buf []byte
-	deaf := false
-	for {
-		m, err := s.Receive(ctx)
-		if err != nil {
-			if err == io.EOF {
-				stdin.Close()
-			}
-			return nil // any other error: ctx tells
-		}
-		var misfit *frame.CloseError
-		if buf, misfit = a.framing.encode(buf[:0], m); misfit != nil {
-			return misfit
-		}
-		if deaf {
-			continue
-		}
-		switch _, err := stdin.Write(buf); {
-		case err == nil:
-		case errors.Is(err, syscall.EPIPE):
-			// The program closed its stdin, or is about to be seen exited. It may
-			// still have much to say; what the client says has no reader.
-			log.Debug("program reads no more input; messages to it are dropped")
-			deaf = true
-		default:
-			return nil // closed by relay
-		}
-		if cap(buf) > keepBuffer {
-			buf = nil
-		}
+// Write blocks here, no more messages are taken, and the client runs into its window.
+func (r *relay) take(m frame.Message, err error) bool {
+	r.input.Lock()
+	defer r.input.Unlock()
+	switch {
+	case err == io.EOF:
+		r.c.stdin.Close()
+		return false
+	case err != nil, r.inputOver: // ctx tells
+		return false
 	}
+	buf := buffer()
+	defer func() { giveBack(buf) }()
+	var misfit *frame.CloseError
+	if buf, misfit = r.app.framing.encode(buf[:0], m); misfit != nil {
+		r.fail(misfit)
+		return false
+	}
+	if r.deaf {
+		return true
+	}
+	switch _, err := r.c.stdin.Write(buf); {
+	case err == nil:
+	case errors.Is(err, syscall.EPIPE):
+		// The program closed its stdin, or is about to be seen exited. It may
+		// still have much to say; what the client says has no reader.
+		r.log().Debug("program reads no more input; messages to it are dropped")
+		r.deaf = true
+	default:
+		return false // closed
+	}
+	return true
 }

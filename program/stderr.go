@@ -2,8 +2,6 @@ package program
 
 import (
 	"bytes"
-	"context"
-	"log/slog"
 	"strings"
 	"unicode/utf8"
 
@@ -45,19 +43,20 @@ func (d *stderrDecoder) eof(p []byte) (frame.Message, bool, error) {
 // Back-pressure: it blocks while the log, or the client's window, does, and
 // then the program blocks in its write to stderr. The client's failure is not the
 // log's: with StderrBoth the log goes on when the session has ended.
-func emitStderr(ctx context.Context, to Stderr, s conn, log *slog.Logger) func(frame.Message) error {
+func (a *App) emitStderr(r *relay) func(frame.Message) error {
+	log := r.log()
 	toLog := func(m frame.Message) {
 		log.Info("program wrote to stderr", "line", strings.ToValidUTF8(string(m.Data), "\uFFFD"))
 	}
-	switch to {
+	switch a.opt.Stderr {
 	case StderrClient:
-		return func(m frame.Message) error { return s.Send(ctx, m) }
+		return r.send
 	case StderrBoth:
 		var gone error
 		return func(m frame.Message) error {
 			toLog(m)
 			if gone == nil {
-				gone = s.Send(ctx, m)
+				gone = r.send(m)
 			}
 			return nil
 		}

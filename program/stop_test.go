@@ -318,16 +318,18 @@ func TestExitWithoutPidfd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := &child{cmd: c.cmd, exited: make(chan struct{})}
-	go other.awaitExit(-1)
+	exits := make(chan struct{}, 2)
+	other := &child{process: c.process, pidfd: -1}
+	for _, c := range []*child{c, other} {
+		c.onExit(func() { exits <- struct{}{} })
+	}
 	c.stdin.Close()
-	<-other.exited
-	<-c.exited
+	<-exits
+	<-exits
 	if success, status := c.reap(); !success || status != "exit status 0" {
 		t.Error(status)
 	}
-	c.stdout.Close()
-	c.stderr.Close()
+	c.close()
 }
 
 // Sessions that are opened and dropped leave no file open; TestMain looks for

@@ -47,7 +47,7 @@ func (s *Session) react(r reactor) {
 		s.over(err)
 		return
 	}
-	s.peer.Header, s.peer.Vars = nil, nil
+	s.ForgetRequest()
 	s.link.React(func(m frame.Message, err error) bool {
 		if err == nil {
 			err = s.guard(func() error { return f(m) })

@@ -114,6 +114,15 @@ func (s *Session) Log() *slog.Logger {
 // Whatever came before the end is received first.
 func (s *Session) Receive(ctx context.Context) (Message, error) { return s.link.Receive(ctx) }
 
+// React has f called with what Receive would return, in its place: by one goroutine at a
+// time, and by none while there is nothing. An error is the last call; so is one for which
+// f returns false.
+func (s *Session) React(f func(Message, error) bool) { s.link.React(f) }
+
+// ForgetRequest lets go of the Header and the Vars of Peer(): an app that has taken what
+// it needs of them has its sessions cost less. Nobody may read them at that time.
+func (s *Session) ForgetRequest() { s.peer.Header, s.peer.Vars = nil, nil }
+
 // Send sends a message; it copies m.Data. It blocks while the client's window
 // is full. nil means that the message is on its way, not that it arrived.
 func (s *Session) Send(ctx context.Context, m Message) error { return s.link.Send(ctx, m) }
