@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"tandem/session/flow"
@@ -35,7 +37,11 @@ func (d *examination) requestsMeet(ctx context.Context, patience int) Check {
 	var open frame.Frame
 	line, err := bufio.NewReader(resp.Body).ReadBytes('\n')
 	if n, bad := frame.JSON.NewDecoder().Decode(line, &open); resp.StatusCode != http.StatusOK || err != nil || bad != nil || n == 0 || open.Session == "" {
-		return Check{Verdict: Fault, Text: fmt.Sprintf("no session opens: %s %s", resp.Status, clean(string(line)))}
+		c := Check{Verdict: Fault, Text: fmt.Sprintf("no session opens: %s %s", resp.Status, detail(line))}
+		if strings.Contains(c.Text, "state_dir") {
+			c.symptoms = []seen{{SessionNotFound, resp.Status}}
+		}
+		return c
 	}
 	start := time.Now()
 	for i, f := range []frame.Frame{{Type: frame.TypeEmpty}, {Type: frame.TypeClose, Code: frame.CodeNormal}} {
@@ -50,6 +56,15 @@ func (d *examination) requestsMeet(ctx context.Context, patience int) Check {
 	}
 	d.know(func(f *facts) { f.meet = true })
 	return Check{Verdict: OK, Text: fmt.Sprintf("a session's requests find each other (%s, %s a request)", transport, short(time.Since(start)/2))}
+}
+
+// detail is what a problem's body says to people.
+func detail(body []byte) string {
+	var problem struct{ Detail string }
+	if json.Unmarshal(body, &problem) == nil && problem.Detail != "" {
+		return clean(problem.Detail)
+	}
+	return clean(string(body))
 }
 
 // post sends one frame as a whole body; session is empty for an opening.
