@@ -35,9 +35,9 @@ type Conn struct {
 	done   chan struct{}          // closed when nothing runs any more
 	now    atomic.Pointer[attach] // what carries the session, or did last
 
-	attempts atomic.Uint64 // the number of the last request that names the session
-	closing  atomic.Bool   // our close frame was written
-	ladder   *ladder       // nil until Dial has chosen a way
+	attempts atomic.Uint64          // the number of the last request that names the session
+	closing  atomic.Bool            // our close frame was written
+	ladder   atomic.Pointer[ladder] // nil until Dial has chosen a way
 
 	mu        sync.Mutex
 	path      Path

@@ -83,8 +83,10 @@ func (d *dialer) dial(ctx context.Context) (*Conn, error) {
 		return nil, d.hint(ctx, failed)
 	}
 	w := c.now.Load().way
-	c.ladder = newLadder(known, known.ways(), w)
-	c.remember(w, c.ladder.at == 0)
+	l := newLadder(known, known.ways(), w)
+	best := l.at == 0
+	c.ladder.Store(l)
+	c.remember(w, best)
 	c.begin()
 	return c, nil
 }
@@ -216,11 +218,11 @@ func (d *dialer) open(ctx context.Context, w way, s opening) (*Conn, error) {
 	c := &Conn{
 		dialer: d,
 		key:    s.key,
-		ladder: s.ladder,
 		done:   make(chan struct{}),
 		path:   Path{Codec: d.codec.Name()},
 	}
 	c.attempts.Store(s.attempt)
+	c.ladder.Store(s.ladder)
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.link = flow.New(flow.Config{
 		MaxMessage: d.options.MaxMessage,

@@ -95,7 +95,7 @@ func (c *Conn) remember(w way, best bool) {
 	if c.dialer.options.Transport != "" {
 		return
 	}
-	known := c.ladder.advice
+	known := c.ladder.Load().advice
 	k := Known{Transport: w.Transport, Declared: w.Declared, Best: known.Transports, Streamed: known.Streamed, Until: time.Now().Add(knownOther)}
 	if best {
 		k.Until = time.Now().Add(knownBest)

@@ -110,7 +110,7 @@ func (l *ladder) due() bool { return l.at > 0 && time.Now().After(l.upAt) }
 // remembered.
 func (a *attach) prove() {
 	c := a.conn
-	best := c.ladder.at == 0
+	best := c.ladder.Load().at == 0
 	go func() {
 		ctx, cancel := context.WithTimeout(a.ctx, c.dialer.options.OpenTimeout)
 		defer cancel()

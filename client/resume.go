@@ -62,7 +62,7 @@ func (c *Conn) run(a *attach) {
 		}
 		w := g.way()
 		a = c.newAttach(w, false, false) // what was held is started: its start frame may be lost
-		if g.moved || c.ladder.trial {
+		if g.moved || c.ladder.Load().trial {
 			a.prove()
 		}
 		stop := g.watch(a)
@@ -84,7 +84,10 @@ func (c *Conn) lives(a *attach) bool {
 }
 
 // upDue tells whether it is time to try a better way.
-func (c *Conn) upDue() bool { return c.ladder != nil && c.ladder.due() }
+func (c *Conn) upDue() bool {
+	l := c.ladder.Load()
+	return l != nil && l.due()
+}
 
 // gap is the time while the session has no transport.
 type gap struct {
@@ -99,7 +102,7 @@ type gap struct {
 }
 
 // way is the one that the next attach takes.
-func (g *gap) way() way { l := g.conn.ladder; return l.ways[l.at] }
+func (g *gap) way() way { l := g.conn.ladder.Load(); return l.ways[l.at] }
 
 // lost takes in that a is over, and decides how to go on. An answer that will not
 // change ends the session.
@@ -121,9 +124,9 @@ func (g *gap) lost(a *attach) {
 		}
 	}
 	if a.works.Load() {
-		c.ladder.trial = false
+		c.ladder.Load().trial = false
 	}
-	g.moved = c.ladder.lost(fail, opened)
+	g.moved = c.ladder.Load().lost(fail, opened)
 	g.fail, g.wait = fail, 0
 	switch {
 	case fail == errDetached:

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tandem/client"
@@ -112,22 +114,30 @@ func TestIdle(t *testing.T) {
 	}
 }
 
+// A fleeting session ends by itself.
+type fleeting struct {
+	Session
+	life time.Duration
+}
+
+func (f fleeting) Receive() (int, error) {
+	time.Sleep(f.life)
+	return 0, io.EOF
+}
+func (fleeting) Deadline(time.Time) {}
+func (fleeting) Close() error       { return nil }
+
 // TestIdleLost: sessions that end while they are held are counted.
 func TestIdleLost(t *testing.T) {
-	held := make(chan struct{})
-	u := serve(t, session.AppFunc(func(ctx context.Context, s *session.Session) error {
-		select {
-		case <-held:
-		case <-ctx.Done():
+	synctest.Test(t, func(t *testing.T) {
+		open := func(_ context.Context, i int) (Session, error) {
+			return fleeting{life: time.Duration(i+1) * time.Minute}, nil
 		}
-		return nil
-	}))
-	p := IdlePlan{Sessions: 5, Waves: 1, Opening: 2, Hold: 200 * time.Millisecond}
-	time.AfterFunc(20*time.Millisecond, func() { close(held) })
-	r, err := Idle(t.Context(), (&Wire{URL: u, Codec: frame.Binary, Payload: payload}).Open, p, nil)
-	if err != nil || r.Lost != 5 {
-		t.Errorf("%+v, %v; want 5 lost", r, err)
-	}
+		r, err := Idle(t.Context(), open, IdlePlan{Sessions: 5, Waves: 1, Opening: 2, Settle: time.Second, Hold: 3*time.Minute + time.Second}, nil)
+		if err != nil || r.Lost != 3 {
+			t.Errorf("%+v, %v; want 3 lost", r, err)
+		}
+	})
 }
 
 func TestReceive(t *testing.T) {

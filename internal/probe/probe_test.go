@@ -229,8 +229,12 @@ func TestBounds(t *testing.T) {
 		resp := ask(t, s.URL, "body", io.LimitReader(zeroes{}, 4*probe.MaxBody))
 		var last probe.Line
 		for answers := bufio.NewScanner(resp.Body); answers.Scan(); { // the connection may break: who sends too much is cut off
-			if err := json.Unmarshal(answers.Bytes(), &last); err != nil {
-				t.Fatal(err)
+			line := answers.Bytes()
+			if err := json.Unmarshal(line, &last); err != nil {
+				if answers.Scan() {
+					t.Errorf("%q: %v", line, err)
+				}
+				break // it broke within a line
 			}
 		}
 		if last.Event != probe.Enough && last.Event != probe.Read || last.Received < probe.MaxBody/2 || last.Received > probe.MaxBody+64<<10 {
