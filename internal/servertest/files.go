@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -75,6 +76,18 @@ func (s *Server) install(names ...string) error {
 		}
 	}
 	return nil
+}
+
+// substitute puts a text into the place of another one, which an installed file must have.
+func (s *Server) substitute(name, old, text string) error {
+	data, err := os.ReadFile(filepath.Join(s.Dir, name))
+	if err != nil {
+		return fmt.Errorf("servertest: %w", err)
+	}
+	if !bytes.Contains(data, []byte(old)) {
+		return fmt.Errorf("servertest: expected %q in %s, which is replaced", old, name)
+	}
+	return s.write(name, strings.ReplaceAll(string(data), old, text))
 }
 
 func (s *Server) write(name, text string) error {

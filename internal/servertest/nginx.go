@@ -7,10 +7,13 @@ import (
 	"strings"
 )
 
-// writeNginx surrounds nginx/tandem.conf (the upstream is ours, as its socket is), or
+// writeNginx surrounds nginx/tandem.conf and nginx/upstream.conf (the socket is ours), or
 // passes all on to another server.
 func writeNginx(s *Server, l layout) (args, check []string, err error) {
-	if err := s.install("nginx/tandem.conf"); err != nil {
+	if err := s.install("nginx/tandem.conf", "nginx/upstream.conf"); err != nil {
+		return nil, nil, err
+	}
+	if err := s.substitute("upstream.conf", "/run/tandem/tandem.sock", orNone(s.config.Socket)); err != nil {
 		return nil, nil, err
 	}
 	var conf strings.Builder
@@ -37,11 +40,11 @@ http {
     gzip_types *;
     gzip_min_length 0;
 
-    upstream tandem { server unix:%[3]s; }
-    %[4]s
+    include %[1]s/upstream.conf;
+    %[3]s
     server {
-        listen 127.0.0.1:%[5]d;
-`, s.Dir, tmp, orNone(s.config.Socket), s.config.Global, l.port)
+        listen 127.0.0.1:%[4]d;
+`, s.Dir, tmp, s.config.Global, l.port)
 	if s.config.TLS {
 		fmt.Fprintf(&conf, `        listen 127.0.0.1:%d ssl http2;
         ssl_certificate %s;

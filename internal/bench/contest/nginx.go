@@ -51,9 +51,13 @@ func (h *house) startNginx(ctx context.Context) (*nginx, error) {
 	if err != nil {
 		return nil, err
 	}
-	const pass = "fastcgi_pass tandem;"
-	if !strings.Contains(string(shipped), pass) {
-		return nil, fmt.Errorf("expected %q in nginx/tandem.conf: the bare echo runs with that file and its own upstream", pass)
+	upstream, err := os.ReadFile(filepath.Join(h.root, "nginx/upstream.conf"))
+	if err != nil {
+		return nil, err
+	}
+	const pass, socket = "fastcgi_pass tandem;", "/run/tandem/tandem.sock"
+	if !strings.Contains(string(shipped), pass) || !strings.Contains(string(upstream), socket) {
+		return nil, fmt.Errorf("expected %q in nginx/tandem.conf, %q in nginx/upstream.conf: the bare echo runs with the first and its own upstream", pass, socket)
 	}
 	var conf strings.Builder
 	if os.Geteuid() == 0 {
@@ -80,7 +84,7 @@ http {
     proxy_temp_path %[3]s/proxy;
     scgi_temp_path %[3]s/scgi;
     uwsgi_temp_path %[3]s/uwsgi;
-    upstream tandem { server unix:%[4]s; }
+    %[4]s
     upstream bare { server unix:%[5]s; }
     upstream gowebsocket { server unix:%[6]s; }
     upstream websocketd { server %[7]s; }
@@ -98,7 +102,7 @@ http {
         location /websocketd { proxy_pass http://websocketd; }
     }
 }
-`, runtime.NumCPU(), openFiles(), dir, h.socket(programTandem), h.socket(programBare), h.socket(programWebSocket), orNowhere(h.websocketd),
+`, runtime.NumCPU(), openFiles(), dir, strings.Replace(string(upstream), socket, h.socket(programTandem), 1), h.socket(programBare), h.socket(programWebSocket), orNowhere(h.websocketd),
 		n.host, shipped, strings.Replace(string(shipped), pass, "fastcgi_pass bare;", 1))
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf.String()), 0o644); err != nil {
