@@ -79,7 +79,7 @@ func askings(in []byte) (all []asking) {
 			in = nil // both close the connection
 			continue
 		case h.typ == typeBeginRequest && id != 0:
-			continue // a second request: refused there
+			continue // a second request: waits or is refused there
 		case h.typ == typeBeginRequest:
 			keep = content[2]&flagKeepConn != 0
 			a.records = append(a.records, record...)

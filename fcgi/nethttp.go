@@ -11,7 +11,9 @@ package fcgi
 //   - after the handler it drains up to 100 MB of the body, as long as that takes;
 //   - an open request holds its buffers of 64 KiB, and the header leaves in a
 //     record of its own;
-//   - one request at a time: another one on the same connection is refused;
+//   - one request at a time: the next one on the same connection waits for the end of one
+//     whose body is complete (HAProxy begins it when it has seen the last byte that
+//     Content-Length tells of, before END_REQUEST), and is refused beside any other;
 //   - a deadline that has passed is final, and a write's ends the connection.
 
 import (
@@ -38,11 +40,13 @@ type netConn struct {
 	head   recordHeader // of the record that is being passed on
 	left   int          // of it, with its header and padding
 	params []byte
+	whole  bool // the open request's body has ended
 
 	// Guarded by conn.mu.
 	id      uint16            // begun, END_REQUEST not sent; 0: none
 	vars    map[string]string // of that request; nil: its params are not complete
 	varsErr error
+	over    chan struct{} // closed with its END_REQUEST
 	aborted bool
 	cancel  context.CancelCauseFunc // nil: its handler hasn't started
 }
@@ -127,6 +131,8 @@ func (c *netConn) nextRecord() error {
 		return c.begin(h)
 	case typeParams:
 		return c.readParams(h)
+	case typeStdin:
+		c.endBody(h)
 	case typeAbortRequest:
 		c.abort(h.id)
 	}
@@ -135,26 +141,42 @@ func (c *netConn) nextRecord() error {
 
 func (c *netConn) begin(h recordHeader) error {
 	c.mu.Lock()
-	open := c.id
-	if open == 0 {
-		c.id, c.vars, c.varsErr, c.cancel = h.id, nil, nil, nil
-		c.params = nil
-	}
+	open, over := c.id, c.over
 	c.mu.Unlock()
-	switch open {
-	case 0:
-		c.limitRead(true)
-		return nil
-	case h.id:
+	switch {
+	case open == h.id:
 		return protocolErrorf("BEGIN_REQUEST for id %d, which is open", h.id)
+	case open != 0 && c.whole:
+		select {
+		case <-over:
+		case <-c.gone:
+			return ErrConnClosed
+		}
+	case open != 0:
+		if _, err := c.br.Discard(c.left); err != nil {
+			return readError(midRecord(err))
+		}
+		if _, err := c.nc.Write(appendEndRequest(nil, h.id, 0, statusCantMultiplex)); err != nil {
+			return writeError{err}
+		}
+		return c.nextRecord()
 	}
-	if _, err := c.br.Discard(c.left); err != nil {
-		return readError(midRecord(err))
+	c.mu.Lock()
+	lingering := c.lingering
+	c.id, c.over, c.vars, c.varsErr, c.cancel = h.id, make(chan struct{}), nil, nil, nil
+	c.mu.Unlock()
+	if lingering {
+		return ErrConnClosed
 	}
-	if _, err := c.nc.Write(appendEndRequest(nil, h.id, 0, statusCantMultiplex)); err != nil {
-		return writeError{err}
-	}
-	return c.nextRecord()
+	c.params, c.whole = nil, false
+	c.limitRead(true)
+	return nil
+}
+
+func (c *netConn) endBody(h recordHeader) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.whole = c.whole || h.id == c.id && h.length == 0
 }
 
 func (c *netConn) readParams(h recordHeader) error {
@@ -201,7 +223,7 @@ func (c *netConn) writeRecord(rec []byte) (int, error) {
 	h := parseHeader(rec)
 	end := h.typ == typeEndRequest
 	c.mu.Lock()
-	ours, broken := h.id == c.id || h.id == 0, c.broken
+	ours, broken, over := h.id == c.id || h.id == 0, c.broken, c.over
 	if ours && end {
 		c.id = 0
 	}
@@ -217,6 +239,7 @@ func (c *netConn) writeRecord(rec []byte) (int, error) {
 		c.fail(writeError{err})
 	} else if end {
 		c.lingerIfIdle()
+		close(over)
 	}
 	return n, err
 }

@@ -218,6 +218,33 @@ func TestNetHTTPOneAtATime(t *testing.T) {
 	s.closed()
 }
 
+// HAProxy begins the next request before it has seen the end of one that it knows to be
+// complete.
+func TestNetHTTPNextBeforeTheEnd(t *testing.T) {
+	answered, leave := make(chan struct{}), make(chan struct{})
+	s := serveNetHTTP(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+		_ = http.NewResponseController(w).Flush()
+		answered <- struct{}{}
+		<-leave
+	}).dial(t)
+	for id := range uint16(3) {
+		s.open(id+1, flagKeepConn, post...)
+		s.stdin(id+1, "x")
+		s.stdin(id+1, "")
+		if id > 0 {
+			leave <- struct{}{}
+			if _, end := s.response(id); end != complete {
+				t.Errorf("request %d: %q", id, end)
+			}
+		}
+		wait(t, "answer", answered)
+		s.stdout(id+1, "\r\n\r\nx")
+	}
+	leave <- struct{}{}
+	s.response(3)
+}
+
 func TestNetHTTPShutdownWaits(t *testing.T) {
 	started := make(chan struct{})
 	r := serveNetHTTP(t, func(w http.ResponseWriter, r *http.Request) {
