@@ -24,8 +24,8 @@ type diagnosis struct {
 // means. In its texts %s stands for the URL's path.
 type foreign struct {
 	statuses []int
-	family   string         // of the Server header; "" any
-	body     *regexp.Regexp // its beginning; nil any
+	family   string // of the Server header; "" any
+	body     string // a regular expression for its beginning; "" any
 	why      string
 	where    string
 	lines    []string
@@ -33,24 +33,25 @@ type foreign struct {
 }
 
 // answers are what web servers answer where Tandem isn't reached. The first that fits
-// counts.
+// counts. Expressions are compiled when they are needed: this is linked into a program that
+// a web server starts for each request.
 var answers = []foreign{
 	// A program that is shown instead of run.
-	{statuses: []int{200}, body: regexp.MustCompile(`^(\x7fELF|#!)`), family: "apache",
+	{statuses: []int{200}, body: `^(\x7fELF|#!)`, family: "apache",
 		why:   "Apache sends the program itself as a file, to everybody, instead of running it",
 		where: "in the virtual host", lines: []string{"Include /etc/tandem/apache/tandem-cgi.conf"}, doc: "docs/apache.md#install-cgi-bin"},
-	{statuses: []int{200}, body: regexp.MustCompile(`^(\x7fELF|#!)`), family: "lighttpd",
+	{statuses: []int{200}, body: `^(\x7fELF|#!)`, family: "lighttpd",
 		why:   "lighttpd sends the program itself as a file, to everybody, instead of running it",
 		where: "in lighttpd.conf", lines: []string{`include "/etc/tandem/lighttpd/paths.conf"`, `include "/etc/tandem/lighttpd/tandem-cgi.conf"`}, doc: "docs/lighttpd.md#install"},
-	{statuses: []int{200}, body: regexp.MustCompile(`^(\x7fELF|#!)`),
+	{statuses: []int{200}, body: `^(\x7fELF|#!)`,
 		why: "The web server sends the program itself as a file, to everybody, instead of running it: nginx, for one, runs no CGI programs. Take the program out of that folder, and let the server pass %s to tandem serve", doc: "docs/nginx.md#install"},
-	{statuses: []int{200}, body: regexp.MustCompile(`<\?php`),
+	{statuses: []int{200}, body: `<\?php`,
 		why: "The source of a PHP page came: something else than Tandem is at this address, and it is not even run. Check the URL"},
 	{statuses: []int{200},
 		why: "A page came, not an endpoint's description: the web server, or something on the way, answers %s itself. Check the URL, and whether Tandem's configuration is included in the server's"},
 
 	// TLS and plain HTTP mixed up.
-	{statuses: []int{400}, body: regexp.MustCompile(`(?i)plain HTTP.*(HTTPS port|SSL-enabled)`),
+	{statuses: []int{400}, body: `(?i)plain HTTP.*(HTTPS port|SSL-enabled)`,
 		why: "The port speaks TLS: use https:// in the URL"},
 
 	// The way to the program.
@@ -121,7 +122,7 @@ func classify(u *url.URL, a *answer) diagnosis {
 	}
 	family := newHop(a.Header.Get("Server"), "", "", "").Family
 	for _, r := range answers {
-		if !slices.Contains(r.statuses, a.Status) || r.family != "" && r.family != family || r.body != nil && !r.body.MatchString(a.Body) {
+		if !slices.Contains(r.statuses, a.Status) || r.family != "" && r.family != family || !regexp.MustCompile(r.body).MatchString(a.Body) {
 			continue
 		}
 		path := u.EscapedPath()

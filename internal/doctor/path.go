@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"tandem/internal/gateway"
 	"tandem/internal/probe"
@@ -34,12 +35,14 @@ var families = map[string]string{
 	"squid": "squid", "privoxy": "privoxy", "tinyproxy": "tinyproxy", "varnish": "Varnish", "envoy": "Envoy", "traefik": "Traefik", "openresty": "OpenResty", "cloudflare": "Cloudflare",
 }
 
-var product = regexp.MustCompile(`(?i)\b(nginx|openresty|apache|lighttpd|caddy|haproxy|h2o|squid|privoxy|tinyproxy|varnish|envoy|traefik|cloudflare)\b(?:[/ ]v?([0-9]+(?:\.[0-9]+)*))?`)
+var product = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)\b(nginx|openresty|apache|lighttpd|caddy|haproxy|h2o|squid|privoxy|tinyproxy|varnish|envoy|traefik|cloudflare)\b(?:[/ ]v?([0-9]+(?:\.[0-9]+)*))?`)
+})
 
 // newHop makes a hop of what it calls itself.
 func newHop(name, role, by, way string) Hop {
 	h := Hop{Name: clean(name), Role: role, By: by, Way: way}
-	if m := product.FindStringSubmatch(name); m != nil {
+	if m := product().FindStringSubmatch(name); m != nil {
 		h.Family, h.Version = strings.ToLower(m[1]), m[2]
 		if h.Family == "openresty" {
 			h.Family = "nginx" // with its directives and its versions
