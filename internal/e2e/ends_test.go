@@ -127,7 +127,7 @@ func startHouse(t *testing.T, toml string) *house {
 	for _, at := range []string{"cgi-bin", "fcgid"} {
 		text += strings.NewReplacer("[endpoint.", "[endpoint."+at+"-", `path = "/tandem`, `path = "/`+at+`/tandem`).Replace(toml)
 	}
-	if err := os.WriteFile(cgi, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(cgi, []byte(servertest.WithEngine(text)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	openToAll(t, cgi)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tandem/internal/servertest"
 )
 
 // cgiConfig writes the endpoints for a program that the web server starts at
@@ -16,7 +18,7 @@ func cgiConfig(t *testing.T, base string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "tandem.toml")
 	toml := strings.ReplaceAll(endpoints, `path = "/tandem`, `path = "`+base)
-	if err := os.WriteFile(file, []byte(toml), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(servertest.WithEngine(toml)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	openToAll(t, file)
