@@ -259,6 +259,7 @@ func TestGoneForGood(t *testing.T) {
 
 // TestEndInTheGap: Close and CloseNow don't wait for a network that stays down.
 func TestEndInTheGap(t *testing.T) {
+	t.Parallel() // it waits
 	for name, end := range map[string]func(c *Conn) error{
 		"CloseNow": func(c *Conn) error { c.CloseNow(); return c.Err() },
 		"Close":    func(c *Conn) error { return c.Close(frame.CodeNormal, "") },
@@ -281,6 +282,7 @@ func TestEndInTheGap(t *testing.T) {
 
 // TestEndWhileResuming: an attempt that gets no answer does not hold an end up.
 func TestEndWhileResuming(t *testing.T) {
+	t.Parallel() // it waits
 	for name, end := range map[string]func(c *Conn) error{
 		"CloseNow": func(c *Conn) error { c.CloseNow(); return c.Err() },
 		"Close":    func(c *Conn) error { return c.Close(frame.CodeNormal, "") },

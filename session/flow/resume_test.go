@@ -122,7 +122,7 @@ func (n *network) run() {
 // random points. Each message arrives exactly once, in order, both ways, and the
 // end with its code arrives as well. RESUME_CASES=n runs more cases.
 func TestResume(t *testing.T) {
-	cases := 60
+	cases := 25
 	if s := os.Getenv("RESUME_CASES"); s != "" {
 		cases, _ = strconv.Atoi(s)
 	}
