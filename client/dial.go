@@ -285,6 +285,9 @@ func (d *dialer) await(ctx context.Context, c *Conn, first *attach) error {
 	case <-first.opened:
 		return nil
 	case <-c.link.Done():
+		if isClosed(first.opened) {
+			return nil // and over already, which who receives learns
+		}
 		return c.refused(first)
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -386,7 +386,11 @@ func TestOpenTwice(t *testing.T) {
 		t.Errorf("the same request once more: %s", resp.Status)
 	}
 	again := c.open("split", openLine+messageLine(1, "one")+messageLine(2, "two"), "Tandem-Open", key, "Tandem-Attempt", "1")
-	if f := first.frame(); f["type"] != "detach" {
+	f := first.frame()
+	if f["type"] == "message" { // the app was quicker
+		f = first.frame()
+	}
+	if f["type"] != "detach" {
 		t.Errorf("frame %v, want a detach", f)
 	}
 	again.message(1, "one")
