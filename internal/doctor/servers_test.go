@@ -83,18 +83,23 @@ func changed(t *testing.T, file, old, new string) (source string) {
 			t.Fatal(err)
 		}
 	}
-	path := filepath.Join(source, file)
+	replace(t, filepath.Join(source, file), old, new)
+	return source
+}
+
+// replace replaces old, which must be there, in a file.
+func replace(t *testing.T, path, old, new string) {
+	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(text), old) {
-		t.Fatalf("%s does not contain %q", file, old)
+		t.Fatalf("%s does not contain %q", path, old)
 	}
 	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), old, new)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return source
 }
 
 // shown is a report as people see it.
@@ -185,6 +190,7 @@ type wrong struct {
 	name           string
 	kind           servertest.Kind
 	file, old, new string // the change
+	closes         bool   // nginx keeps no connection to Tandem: on one that it keeps it passes on even what it buffers
 	config         servertest.Config
 	url            func(*servertest.Server) string
 	options        doctor.Options
@@ -212,9 +218,9 @@ func TestNamesTheDirective(t *testing.T) {
 	for _, w := range []wrong{
 		{name: "nginx buffers requests", kind: servertest.Nginx, file: ng, old: "fastcgi_request_buffering off", new: "fastcgi_request_buffering on",
 			directive: "fastcgi_request_buffering", verdict: doctor.Fault, status: doctor.Degraded},
-		{name: "nginx buffers responses", kind: servertest.Nginx, file: ng, old: "fastcgi_buffering         off;", new: "fastcgi_ignore_headers X-Accel-Buffering;",
+		{name: "nginx buffers responses", kind: servertest.Nginx, file: ng, old: "fastcgi_buffering         off;", new: "fastcgi_ignore_headers X-Accel-Buffering;", closes: true,
 			directive: "fastcgi_buffering", verdict: doctor.Fault, status: doctor.Degraded},
-		{name: "nginx buffers what the header doesn't save", kind: servertest.Nginx, file: ng, old: "fastcgi_buffering         off;",
+		{name: "nginx buffers what the header doesn't save", kind: servertest.Nginx, file: ng, old: "fastcgi_buffering         off;", closes: true,
 			directive: "fastcgi_buffering", verdict: doctor.Note, status: doctor.Healthy},
 		{name: "nginx compresses", kind: servertest.Nginx, file: ng, old: "gzip off;",
 			directive: "gzip", verdict: doctor.Note, status: doctor.Healthy},
@@ -271,6 +277,10 @@ func TestNamesTheDirective(t *testing.T) {
 			}
 			if w.file != "" {
 				w.config.Source = changed(t, w.file, w.old, w.new)
+			}
+			if w.closes {
+				replace(t, filepath.Join(w.config.Source, "nginx/tandem.conf"), "fastcgi_keep_conn on;", "")
+				replace(t, filepath.Join(w.config.Source, "nginx/upstream.conf"), "keepalive 32;", "")
 			}
 			if w.url == nil {
 				w.url = (*servertest.Server).FastCGI

@@ -52,6 +52,9 @@ func TestCut(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(source, "nginx/tandem.conf"), []byte(cutting), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Symlink(filepath.Join(root, "nginx/upstream.conf"), filepath.Join(source, "nginx/upstream.conf")); err != nil {
+		t.Fatal(err)
+	}
 	nginx := servertest.Start(t, servertest.Nginx, servertest.Config{Socket: td.Socket, Source: source})
 	r := route{options: options{idle: 10 * time.Second, heartbeat: time.Hour}, name: "cut", url: nginx.FastCGI()}
 	for _, c := range r.checks() {
