@@ -163,11 +163,19 @@ func (d *examination) compression(ctx context.Context, patience int) Check {
 		return d.broken(t)
 	case encoding == "" || encoding == "identity":
 		return Check{Verdict: OK, Text: "none, also for clients that allow it"}
-	case h.held && !d.heldBack():
+	case h.held && d.heldBack() && patience == 1:
+		c.again = true // what holds plain responses back may have been a busy moment
+	case h.held && !(d.heldBack() && d.plainHeld(ctx, patience)):
 		c.Verdict, c.Text = Fault, "compressed ("+encoding+") for clients that allow it, as browsers do, and "+h.String()
 		c.symptoms[0].detail = h.String()
 	}
 	return c
+}
+
+// plainHeld tells whether a response that isn't compressed is held back, now.
+func (d *examination) plainHeld(ctx context.Context, patience int) bool {
+	_, h := d.streamOnce(ctx, patience, probing{test: "stream"})
+	return h.held
 }
 
 // broken reports a probe that was not answered, or not to its end.
