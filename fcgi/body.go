@@ -204,6 +204,13 @@ func (b *body) detach(s gateway.Sink) {
 	signal(b.space)
 }
 
+// detachedTo is the Sink that gets the body; nil: a handler reads it.
+func (b *body) detachedTo() gateway.Sink {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sink
+}
+
 // Close drops what is unread and what is still to come.
 func (b *body) Close() error {
 	b.mu.Lock()

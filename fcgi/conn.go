@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,6 +42,18 @@ type conn struct {
 
 	writing chan struct{} // holds a token while a record is written
 
+	// Of a connection that a poller reads.
+	reader   reader               // guarded by mu
+	recalled bool                 // a goroutine shall read again; guarded by mu
+	nudged   bool                 // the goroutine that reads was woken, to hand over; guarded by mu
+	timed    bool                 // the read deadline is for params; guarded by mu
+	fed      *request             // has got input since its last Turn; owner: who reads
+	rest     recordHeader         // what is left of a STDIN record: length and padding; owner: who reads
+	readErr  error                // of a poller's read; owner: who reads
+	turn     atomic.Pointer[turn] // on whose goroutine the request's Sink has its Turn
+	poller   *poller
+	fd       int // as the poller knows it
+
 	mu        sync.Mutex
 	requests  []*request // begun, END_REQUEST not sent: one, with the web servers there are
 	ending    int        // END_REQUESTs on their way
@@ -61,15 +74,24 @@ func newConn(s *Server, nc net.Conn, h http.Handler) *conn {
 func (c *conn) log() *slog.Logger { return c.srv.log() }
 
 // serve reads records until the connection ends, and returns when its handlers
-// have returned.
+// have returned; or a poller reads on.
 func (c *conn) serve() {
 	c.limitRead(true)
+	c.read()
+}
+
+// read is a goroutine that reads, until a poller does.
+func (c *conn) read() {
 	err := c.readRecords()
+	if err == errParked {
+		return
+	}
 	c.in.release()
 	c.report(err)
 	c.fail(err)
 	c.running.Wait()
 	close(c.done)
+	c.srv.removeConn(c)
 }
 
 // open is the request with this id, nil if there is none. c.mu is held.
@@ -118,6 +140,7 @@ func (c *conn) limitRead(on bool) {
 		}
 		t = time.Now().Add(limit)
 	}
+	c.timed, c.nudged = on, false
 	_ = c.nc.SetReadDeadline(t)
 }
 
@@ -132,6 +155,7 @@ func (c *conn) write(rec []byte, d *deadline, q *request) error {
 	select {
 	case c.writing <- struct{}{}:
 	default:
+		c.willBlock()
 		select {
 		case c.writing <- struct{}{}:
 		case <-d.wait():
@@ -142,7 +166,7 @@ func (c *conn) write(rec []byte, d *deadline, q *request) error {
 	if err := c.claim(d, q); err != nil {
 		return err
 	}
-	n, err := c.nc.Write(rec)
+	n, err := c.send(rec)
 	c.mu.Lock()
 	c.writer = nil
 	c.mu.Unlock()
@@ -215,6 +239,7 @@ func (c *conn) endRequest(q *request, last []byte, appStatus uint32, protocolSta
 	c.requests = slices.DeleteFunc(c.requests, func(r *request) bool { return r == q })
 	c.ending++
 	c.closing = c.closing || !q.keep
+	c.unpark()
 	c.mu.Unlock()
 	if last == nil || c.write(appendEndRequest(last, q.id, appStatus, protocolStatus), &q.writeDeadline, nil) != nil {
 		if err := c.reply(appendEndRequest(nil, q.id, appStatus, protocolStatus)); err != nil {
@@ -263,6 +288,7 @@ func (c *conn) fail(cause error) {
 		q.onWire = false
 	}
 	c.closing = true
+	c.unpark()
 	c.mu.Unlock()
 	_ = c.nc.Close()
 	for _, q := range open {

@@ -18,6 +18,7 @@ type tape struct{ got chan string }
 
 func (s tape) Input(p []byte)   { s.got <- string(p) }
 func (s tape) End()             { s.got <- "end" }
+func (s tape) Turn(func())      {}
 func (s tape) Lost(cause error) { s.got <- "lost: " + cause.Error() }
 
 // detached serves requests whose handler returns at once. What each leaves behind

@@ -87,6 +87,23 @@ func (in *input) tryRead(fd uintptr) bool {
 	return true
 }
 
+func (in *input) empty() bool { return in.at == in.end }
+
+// fd is the socket's descriptor, -1 where there is none any more.
+func (in *input) fd() int {
+	fd := -1
+	_ = in.raw.Control(func(n uintptr) { fd = int(n) })
+	return fd
+}
+
+// put has p be read next. Nothing may wait.
+func (in *input) put(p []byte) {
+	if len(p) > 0 {
+		in.buf = buffer(largeBuffer)
+		in.at, in.end = 0, copy(in.buf, p)
+	}
+}
+
 func (in *input) release() {
 	giveBack(in.buf)
 	in.buf, in.at, in.end = nil, 0, 0

@@ -61,6 +61,7 @@ func (c *netConn) serve() {
 	<-c.gone
 	c.running.Wait()
 	close(c.done)
+	c.srv.removeConn(c)
 }
 
 // oneConn is the connection as net/http/fcgi sees it, and the listener that has it.

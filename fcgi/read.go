@@ -7,13 +7,27 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 
 	"tandem/internal/problem"
 )
 
 func (c *conn) readRecords() error {
+	if err := c.readRest(); err != nil {
+		return err
+	}
 	for {
+		waits := c.in.empty()
+		if waits {
+			c.giveTurn()
+			if c.park() {
+				return errParked
+			}
+		}
 		b, err := c.in.peek(headerLen)
+		if waits && c.awake() && errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
 		if err != nil {
 			if errors.Is(err, io.EOF) && len(b) > 0 {
 				err = io.ErrUnexpectedEOF
@@ -106,6 +120,9 @@ func (c *conn) content(left *int) ([]byte, error) {
 // each passes the content on as it comes, in pieces that are valid during the call.
 func (c *conn) each(left *int, f func([]byte) error) error {
 	for *left > 0 {
+		if c.in.empty() {
+			c.giveTurn()
+		}
 		b, err := c.in.next(*left)
 		if err != nil {
 			return readError(midRecord(err))
@@ -211,14 +228,35 @@ func (c *conn) readStdin(q *request, left *int) error {
 	}
 	if *left == 0 {
 		q.body.finish(io.EOF)
+		c.feed(q)
 		return nil
 	}
 	return c.each(left, func(b []byte) error {
 		if !q.body.write(b, func() bool { return hungUp(c.nc) }) {
 			return ErrConnClosed
 		}
+		c.feed(q)
 		return nil
 	})
+}
+
+// feed notes that q has got input: its Sink gets its Turn when there is no more. Where
+// there is a Turn before each further read, one request needs no list.
+func (c *conn) feed(q *request) {
+	if c.fed != q {
+		c.giveTurn()
+		c.fed = q
+	}
+}
+
+// giveTurn has a detached request act on what was read, in another goroutine.
+func (c *conn) giveTurn() {
+	if q := c.fed; q != nil {
+		c.fed = nil
+		if s := q.body.detachedTo(); s != nil {
+			s.Turn(nil)
+		}
+	}
 }
 
 // getValues answers GET_VALUES (section 4.1).

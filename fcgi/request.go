@@ -49,7 +49,8 @@ type request struct {
 	mu       sync.Mutex
 	writeErr error // the first that a write returned: all later ones return it too
 
-	onWire bool // END_REQUEST was not sent yet; owner: c.mu
+	onWire   bool // END_REQUEST was not sent yet; owner: c.mu
+	detached bool // the handler has left it to a Sink; owner: c.mu
 }
 
 func newRequest(c *conn, id uint16, keep bool) *request {

@@ -102,9 +102,11 @@ func (rw *response) Detach(s gateway.Sink) (finish func(), ok bool) {
 	rw.dropHeader()
 	rw.mu.Unlock()
 	rw.q.body.detach(s)
+	s.Turn(nil)
 	if err := rw.q.err(); err != nil {
 		s.Lost(err)
 	}
+	rw.q.c.detached(rw.q)
 	return func() { rw.end(false) }, true
 }
 

@@ -65,12 +65,13 @@ type Server struct {
 	serving   int                 // of conns: within MaxConns
 	refusing  int                 // of conns: answered with 503
 
+	pollers                    pollers
 	busy, notAllowed, notRelay rareLog
 }
 
 // connection is one connection from a web server: a conn, or a netConn.
 type connection interface {
-	serve()                 // returns when the connection and all its handlers have ended
+	serve()                 // reads, until the connection and all its handlers have ended, or others read on
 	ended() <-chan struct{} // is closed then
 	closeWhenIdle()         // lets the open requests end, and then the connection
 	fail(cause error)       // ends the connection and cancels its requests
@@ -172,10 +173,7 @@ func (s *Server) accepted(nc net.Conn) {
 		_ = nc.Close()
 		return
 	}
-	go func() {
-		c.serve()
-		s.removeConn(c)
-	}()
+	go c.serve()
 }
 
 // addConn returns nil for a connection that is closed at once.
@@ -262,6 +260,7 @@ func (s *Server) stop() []connection {
 		close(s.stopC)
 	}
 	s.closed = true
+	s.pollers.close()
 	for l := range s.listeners {
 		_ = l.Close()
 	}

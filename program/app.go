@@ -36,6 +36,7 @@ type conn interface {
 	ID() string
 	Log() *slog.Logger
 	React(func(frame.Message, error) bool)
+	WillBlock()
 	Send(context.Context, frame.Message) error
 	Close(code frame.Code, reason string) error
 	ForgetRequest()

@@ -268,6 +268,8 @@ func (s *testSession) Log() *slog.Logger { return slog.New(s.log) }
 
 func (s *testSession) ForgetRequest() {}
 
+func (s *testSession) WillBlock() {}
+
 func (s *testSession) React(f func(frame.Message, error) bool) {
 	go func() {
 		for {

@@ -194,6 +194,7 @@ func (r *relay) take(m frame.Message, err error) bool {
 	if r.deaf {
 		return true
 	}
+	r.s.WillBlock()
 	switch _, err := r.c.stdin.Write(buf); {
 	case err == nil:
 	case errors.Is(err, syscall.EPIPE):

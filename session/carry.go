@@ -210,6 +210,7 @@ type follower struct{ at *flow.Attach }
 
 func (f follower) Input([]byte) {}
 func (f follower) End()         {}
+func (f follower) Turn(func())  {}
 func (f follower) Lost(cause error) {
 	f.at.Lost("the web server closed the request: " + cause.Error())
 }
@@ -221,8 +222,9 @@ type fed struct {
 	in *flow.Feeder
 }
 
-func (f *fed) Input(p []byte) { f.in.Write(p) }
-func (f *fed) End()           { f.s.bodyEnded(f.at, f.in.End()) }
+func (f *fed) Input(p []byte)    { f.in.Write(p) }
+func (f *fed) Turn(yield func()) { f.in.Turn(yield) }
+func (f *fed) End()              { f.s.bodyEnded(f.at, f.in.End()) }
 
 // Abort has a blocked Write return.
 func (r *response) Abort() { r.rc.SetWriteDeadline(longAgo) }

@@ -14,6 +14,9 @@ import (
 // ends the session as one of Serve does, and so does the end of the client's
 // input.
 //
+// The goroutine may be one that reads for other sessions too. Before it waits for
+// anything but s's own methods, s.WillBlock must be called.
+//
 // The Header and the Vars of s.Peer() are there until open returns, and not
 // longer.
 func React(open func(ctx context.Context, s *Session) func(Message) error) App {

@@ -119,6 +119,10 @@ func (s *Session) Receive(ctx context.Context) (Message, error) { return s.link.
 // f returns false.
 func (s *Session) React(f func(Message, error) bool) { s.link.React(f) }
 
+// WillBlock is for a function given to React, before it waits for something that is not
+// this session's: a file, another process, a lock that is held for long.
+func (s *Session) WillBlock() { s.link.WillBlock() }
+
 // ForgetRequest lets go of the Header and the Vars of Peer(): an app that has taken what
 // it needs of them has its sessions cost less. Nobody may read them at that time.
 func (s *Session) ForgetRequest() { s.peer.Header, s.peer.Vars = nil, nil }

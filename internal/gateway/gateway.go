@@ -111,6 +111,11 @@ type Detacher interface {
 type Sink interface {
 	// Input is the next piece, valid during the call.
 	Input(p []byte)
+	// Turn comes after Input and End, when nothing more waits to be read: what they ask for
+	// is done now. It may be called by several goroutines. With yield it may be done on
+	// the caller's, and yield must be called before anything that blocks; nil: it must
+	// not block.
+	Turn(yield func())
 	// End is the body's end.
 	End()
 	// Lost is the end of the request by the web server, or by a failed write. It may come

@@ -36,6 +36,9 @@ type inbound struct {
 
 	react    func(frame.Message, error) bool // gets what comes, if not nil
 	draining bool                            // a goroutine calls it, or it is done
+	lingers  *time.Timer                     // that goroutine waits for more, so long; nil: it doesn't
+	deferred bool                            // a Turn follows, which calls it
+	yield    func()                          // of the Turn that calls it, until that has been called
 }
 
 // overhead is what a waiting message takes in memory beside its bytes.
@@ -81,12 +84,15 @@ func (l *Link) Receive(ctx context.Context) (frame.Message, error) {
 
 // React has f called with what Receive would return, in its place, by one goroutine
 // at a time and by none while there is nothing. An error is the last call; so is one
-// for which f returns false.
+// for which f returns false. f must not block, but in this link's methods, without
+// WillBlock.
 func (l *Link) React(f func(frame.Message, error) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.in.react = f
-	l.wake()
+	if l.news() {
+		l.wake()
+	}
 }
 
 // linger is how long the goroutine that calls react waits for more: a busy session
@@ -95,36 +101,80 @@ const linger = 100 * time.Millisecond
 
 // drain calls react until there has been nothing to call it with for a while.
 func (l *Link) drain() {
+	in := &l.in
 	timer := time.NewTimer(linger)
 	defer timer.Stop()
-	for {
-		l.mu.Lock()
-		m, ok, err := l.pop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.drainNow() {
+		in.lingers = timer
 		l.mu.Unlock()
-		if ok || err != nil {
-			if !l.in.react(m, err) || err != nil {
-				return
-			}
-			continue
-		}
 		timer.Reset(linger)
+		late := false
 		select {
-		case <-l.in.ready:
+		case <-in.ready:
 		case <-timer.C:
-			if l.idle() {
-				return
-			}
+			late = true
+		}
+		l.mu.Lock()
+		if in.lingers != timer {
+			return // a Turn has taken over
+		}
+		in.lingers = nil
+		if late && !l.news() {
+			in.draining = false
+			return
 		}
 	}
 }
 
-// idle lets drain's goroutine end, unless something has come just now.
-func (l *Link) idle() bool {
+// drainHere is drain on the caller's goroutine, which is lent until something would
+// block: yield is called first. l.mu is held.
+func (l *Link) drainHere(yield func()) {
+	in := &l.in
+	if in.react == nil || in.draining && in.lingers == nil || !l.news() {
+		return
+	}
+	in.draining, in.lingers, in.yield = true, nil, yield
+	in.draining = !l.drainNow()
+	in.yield = nil
+}
+
+// drainNow calls react with what there is. False: it must not be called again. l.mu is
+// held, and let go around each call.
+func (l *Link) drainNow() bool {
+	for {
+		m, ok, err := l.pop()
+		if !ok && err == nil {
+			return true
+		}
+		l.mu.Unlock()
+		more := l.in.react(m, err)
+		l.mu.Lock()
+		if !more || err != nil {
+			return false
+		}
+	}
+}
+
+// news tells whether there is something to call react with. l.mu is held.
+func (l *Link) news() bool { return l.in.waiting() || l.in.ended || l.err != nil }
+
+// WillBlock is for a function given to React, before it waits for something that is not
+// this link's: it may have the goroutine of a reader that others need too.
+func (l *Link) WillBlock() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	in := &l.in
-	in.draining = in.waiting() || in.ended || l.err != nil
-	return !in.draining
+	l.willBlock()
+}
+
+// willBlock lets the reader go on that lends its goroutine. l.mu is held.
+func (l *Link) willBlock() {
+	if yield := l.in.yield; yield != nil {
+		l.in.yield = nil
+		yield()
+		l.kick() // what the Turn would have written
+	}
 }
 
 // pop takes the first waiting message. l.mu is held.
@@ -160,7 +210,7 @@ func (l *Link) pop() (frame.Message, bool, error) {
 		default:
 		}
 	}
-	if l.ackDue() {
+	if l.in.yield == nil && l.ackDue() { // a Turn writes at its end
 		l.kick()
 	}
 	return w.msg, true, nil
@@ -303,7 +353,10 @@ func (l *Link) end(seq uint64, framed bool) error {
 // wake tells who receives that there is something. l.mu is held.
 func (l *Link) wake() {
 	in := &l.in
-	if in.react != nil && !in.draining {
+	switch {
+	case in.react != nil && in.deferred:
+		return
+	case in.react != nil && !in.draining:
 		in.draining = true
 		go l.drain()
 		return

@@ -157,6 +157,7 @@ func (l *Link) Finish(ctx context.Context, code frame.Code, reason string) error
 		l.terminate(frame.Errorf(code, "%s", reason), finishLinger)
 	}
 	a := l.carrier
+	l.willBlock()
 	l.mu.Unlock()
 	if a == nil {
 		return nil

@@ -122,6 +122,7 @@ func (l *Link) Pass(ctx context.Context, m frame.Message) error {
 	select {
 	case l.out.turn <- struct{}{}:
 	default:
+		l.WillBlock()
 		select {
 		case l.out.turn <- struct{}{}:
 		case <-l.done:
@@ -169,6 +170,7 @@ func (l *Link) sendFragment(ctx context.Context, f fragment) error {
 		if l.out.fits(len(f.data)) {
 			continue // a codec without acks has room once it is written
 		}
+		l.willBlock()
 		l.mu.Unlock()
 		select {
 		case <-l.out.room:
@@ -187,6 +189,8 @@ func (l *Link) sendFragment(ctx context.Context, f fragment) error {
 	switch {
 	case f.more && l.out.fits(frame.MaxData):
 		// The next fragment rides along.
+	case l.in.yield != nil:
+		// The Turn that this may be a part of writes it, together with what else comes of it.
 	case l.in.waiting():
 		// More input waits for this app, so more output is near: another
 		// goroutine writes it all together, at the latest when this one waits.

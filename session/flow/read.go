@@ -55,6 +55,7 @@ type Feeder struct {
 func (f *Feeder) Feed(r io.Reader) error {
 	err := read(r, func(p []byte) error {
 		f.Write(p)
+		f.Turn(nil)
 		return nil
 	})
 	if err != io.EOF {
@@ -64,8 +65,30 @@ func (f *Feeder) Feed(r io.Reader) error {
 	return f.End()
 }
 
-// Write takes in the next piece. It does not block and keeps no part of p.
+// Write takes in the next piece. It does not block and keeps no part of p. Turn must
+// follow, after this piece or some more.
 func (f *Feeder) Write(p []byte) { f.rest.join(p, f.take) }
+
+// Turn does what the pieces ask for: it calls the function given to React, and writes.
+// With yield it does so on the caller's goroutine, and calls yield before it blocks;
+// without, goroutines are started for it.
+func (f *Feeder) Turn(yield func()) {
+	l, a := f.link, f.attach
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if yield == nil {
+		if l.in.react != nil && l.news() {
+			l.wake()
+		}
+		a.kick()
+		return
+	}
+	l.drainHere(yield)
+	if a != l.carrier {
+		a.kick() // a last frame to who was replaced
+	}
+	l.write()
+}
 
 // End is the end of the body.
 func (f *Feeder) End() error {
@@ -139,8 +162,9 @@ func (rd *reader) take(p []byte) (used int) {
 	if a.pulse == Pulsed {
 		a.credit = true
 	}
-	defer a.kick() // for the credit, a pong, or an ack of half a window
+	l.in.deferred = true
 	used, err := rd.frames(p)
+	l.in.deferred = false
 	if err != nil {
 		l.failLocked(asClose(err))
 		if a.waiting {
