@@ -69,6 +69,8 @@ var handlers = map[string]http.HandlerFunc{
 		rc := http.NewResponseController(w)
 		stop := context.AfterFunc(r.Context(), func() { _ = rc.SetReadDeadline(time.Now()) })
 		defer stop()
+		_ = rc.Flush() // from here on signals are caught
+		fmt.Fprint(w, "waiting")
 		_ = rc.Flush()
 		_, err := io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()

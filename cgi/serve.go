@@ -54,6 +54,9 @@ func IsCGI() bool { return os.Getenv("GATEWAY_INTERFACE") != "" }
 // (see drain). The error is nil
 // whatever h did; it says that there is no request in the environment (which was
 // answered with status 400 and logged) or that stdin or stdout can't be used.
+//
+// Signals cancel the request's context from the return of the first Write or Flush that
+// sends something at the latest; before, one may still end the process.
 func Serve(h http.Handler, o *Options) error {
 	if o == nil {
 		o = &Options{}
@@ -75,7 +78,9 @@ func Serve(h http.Handler, o *Options) error {
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	defer onSignal(cancel)()
+	caught, stop := onSignal(cancel)
+	defer stop()
+	out.caught = caught
 	defer watchReader(out.file, cancel)()
 	return serve(ctx, cancel, h, log, os.Environ(), in, out)
 }
@@ -132,12 +137,16 @@ func run(h http.Handler, w *response, r *http.Request, log *slog.Logger) {
 // onSignal cancels with the first signal that ends a CGI process. SIGPIPE is only
 // taken note of, so that a write reports EPIPE; it isn't ignored, since child
 // processes would inherit that.
-func onSignal(cancel context.CancelCauseFunc) (stop func()) {
+//
+// To catch signals the runtime starts a thread, and waits for it once for each: that takes
+// longer than all else until the response begins, so it is done meanwhile.
+func onSignal(cancel context.CancelCauseFunc) (caught <-chan struct{}, stop func()) {
+	begun, end, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
-	end, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+		close(begun)
 		for {
 			select {
 			case s := <-signals:
@@ -149,10 +158,10 @@ func onSignal(cancel context.CancelCauseFunc) (stop func()) {
 			}
 		}
 	}()
-	return func() {
-		signal.Stop(signals)
+	return begun, func() {
 		close(end)
 		<-done
+		signal.Stop(signals)
 	}
 }
 

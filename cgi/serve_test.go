@@ -85,7 +85,7 @@ func TestInfo(t *testing.T) {
 func TestSignals(t *testing.T) {
 	for sig, name := range map[syscall.Signal]string{syscall.SIGTERM: "terminated", syscall.SIGINT: "interrupt", syscall.SIGHUP: "hangup"} {
 		p := start(t, "cause", post...)
-		p.until("\r\n\r\n")
+		p.until("waiting")
 		p.signal(sig)
 		p.wait(0)
 		p.notes("cause: cgi: received signal: "+name, "deadline: true")
@@ -95,7 +95,7 @@ func TestSignals(t *testing.T) {
 // A process that only waits learns that its reader has gone.
 func TestReaderGone(t *testing.T) {
 	p := start(t, "cause", post...)
-	p.until("\r\n\r\n")
+	p.until("waiting")
 	p.stdout.Close()
 	p.wait(0)
 	p.notes("cause: "+ErrReaderGone.Error(), "deadline: true")

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +19,7 @@ type stream struct {
 	file     *os.File
 	blocking bool // it was so before, as others who share it may expect
 	past     atomic.Bool
+	caught   <-chan struct{} // closed when signals are caught: no Write returns before; nil: they aren't
 }
 
 // openStream duplicates f.
@@ -90,6 +90,9 @@ func (s *stream) Write(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := s.file.Write(p)
+	if s.caught != nil {
+		<-s.caught
+	}
 	return n, plain(err)
 }
 
@@ -105,41 +108,27 @@ func plain(err error) error {
 // any more, which a process that writes nothing learns in no other way. A socket
 // whose other end was only shut for writing still has a reader.
 func watchReader(f *os.File, cancel context.CancelCauseFunc) (stop func()) {
-	var wake [2]int
-	if err := unix.Pipe2(wake[:], unix.O_CLOEXEC); err != nil {
-		return func() {} // The next write will tell.
-	}
 	rc, err := f.SyscallConn()
 	if err != nil {
-		_ = unix.Close(wake[0])
-		_ = unix.Close(wake[1])
-		return func() {}
+		return func() {} // The next write will tell.
 	}
-	fd := -1
-	_ = rc.Control(func(u uintptr) { fd = int(u) })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		fds := []unix.PollFd{{Fd: int32(fd)}, {Fd: int32(wake[0])}}
-		for {
-			_, err := unix.Poll(fds, -1)
-			switch {
-			case err == unix.EINTR:
-			case err != nil || fds[1].Revents != 0:
-				return
-			case fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0:
+		// Nothing is read: the poller wakes who reads also when the other end goes.
+		_ = rc.Read(func(fd uintptr) bool {
+			fds := []unix.PollFd{{Fd: int32(fd)}}
+			_, err := unix.Poll(fds, 0)
+			gone := err == nil && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
+			if gone {
 				cancel(ErrReaderGone)
-				return
 			}
-		}
-	}()
-	var once sync.Once
-	return func() {
-		once.Do(func() {
-			_ = unix.Close(wake[1]) // The poll sees POLLHUP.
-			<-done
-			_ = unix.Close(wake[0])
+			return gone
 		})
+	}()
+	return func() {
+		_ = f.SetReadDeadline(time.Unix(1, 0))
+		<-done
 	}
 }
 

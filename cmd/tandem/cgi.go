@@ -17,6 +17,7 @@ import (
 // beyond what config.Find does. What goes wrong is answered, since nobody sees an
 // exit status, and logged to stderr, which is the web server's error log.
 func serveCGI() int {
+	ended, caught := catchSignals()
 	place := process("")
 	place.CGI = true
 	at, err := config.Find(place)
@@ -38,13 +39,6 @@ func serveCGI() int {
 	}
 	log := newLogFor(c)
 
-	// To cgi.Serve these signals are the end of the request. They must not kill this
-	// process after it either, while it stops the session's program: lighttpd sends SIGTERM
-	// once the client has closed, which it often does at the response's last words.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
-	signalled, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer stop()
-
 	if c.Relay != "" {
 		if err := cgi.Serve(front(c, log), &cgi.Options{Log: log}); err != nil { // logged
 			return 1
@@ -55,10 +49,10 @@ func serveCGI() int {
 	h, handlers := a.needed()
 	a.owner.Handler = h // of what other processes relay here, while the session lives
 	err = cgi.Serve(h, &cgi.Options{Log: log})
-
+	<-caught
 	// A client that has opened its session once more has it in a request that another
 	// process relays. To the web server this one goes on meanwhile.
-	a.owner.Idle(signalled)
+	a.owner.Idle(ended)
 
 	// The web server takes the exit for the end of the response: what the
 	// session has started goes first.
@@ -71,6 +65,25 @@ func serveCGI() int {
 		return 1
 	}
 	return 0
+}
+
+// catchSignals has the signals that are the end of the request to cgi.Serve not kill this
+// process after it either, while it stops the session's program: lighttpd sends SIGTERM
+// once the client has closed, which it often does at the response's last words. ended is
+// done when one has come. They are caught once caught is closed: that takes a while
+// (see package cgi), in which the configuration can be read.
+func catchSignals() (ended context.Context, caught <-chan struct{}) {
+	ended, end := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		signals := make(chan os.Signal, 1)
+		signal.Notify(make(chan os.Signal), syscall.SIGPIPE)
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+		close(done)
+		<-signals
+		end()
+	}()
+	return ended, done
 }
 
 // answer serves the request with a problem body.
