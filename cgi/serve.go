@@ -141,27 +141,23 @@ func run(h http.Handler, w *response, r *http.Request, log *slog.Logger) {
 // To catch signals the runtime starts a thread, and waits for it once for each: that takes
 // longer than all else until the response begins, so it is done meanwhile.
 func onSignal(cancel context.CancelCauseFunc) (caught <-chan struct{}, stop func()) {
-	begun, end, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	begun, done := make(chan struct{}), make(chan struct{})
 	signals := make(chan os.Signal, 8)
 	go func() {
 		defer close(done)
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 		close(begun)
-		for {
-			select {
-			case s := <-signals:
-				if s != syscall.SIGPIPE {
-					cancel(&SignalError{Signal: s})
-				}
-			case <-end:
-				return
+		for s := range signals {
+			if s != syscall.SIGPIPE {
+				cancel(&SignalError{Signal: s})
 			}
 		}
 	}()
 	return begun, func() {
-		close(end)
+		<-begun
+		signal.Stop(signals) // sends no more
+		close(signals)
 		<-done
-		signal.Stop(signals)
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 // beyond what config.Find does. What goes wrong is answered, since nobody sees an
 // exit status, and logged to stderr, which is the web server's error log.
 func serveCGI() int {
-	ended, caught := catchSignals()
 	place := process("")
 	place.CGI = true
 	at, err := config.Find(place)
@@ -48,8 +47,13 @@ func serveCGI() int {
 	a := newApps(c, log)
 	h, handlers := a.needed()
 	a.owner.Handler = h // of what other processes relay here, while the session lives
-	err = cgi.Serve(h, &cgi.Options{Log: log})
-	<-caught
+	ended, end := context.WithCancel(context.Background())
+	defer end()
+	err = cgi.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer keepSignals(r.Context(), end)
+		h.ServeHTTP(w, r)
+	}), &cgi.Options{Log: log})
+
 	// A client that has opened its session once more has it in a request that another
 	// process relays. To the web server this one goes on meanwhile.
 	a.owner.Idle(ended)
@@ -67,23 +71,24 @@ func serveCGI() int {
 	return 0
 }
 
-// catchSignals has the signals that are the end of the request to cgi.Serve not kill this
-// process after it either, while it stops the session's program: lighttpd sends SIGTERM
-// once the client has closed, which it often does at the response's last words. ended is
-// done when one has come. They are caught once caught is closed: that takes a while
-// (see package cgi), in which the configuration can be read.
-func catchSignals() (ended context.Context, caught <-chan struct{}) {
-	ended, end := context.WithCancel(context.Background())
-	done := make(chan struct{})
+// keepSignals has the signals that end the request not kill this process after it either,
+// while it stops the session's program: lighttpd sends SIGTERM once the client has closed,
+// which it often does at the response's last words. end is called when one comes, or has
+// ended the request. As cgi.Serve catches them already, this takes no time.
+func keepSignals(request context.Context, end func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {
-		signals := make(chan os.Signal, 1)
-		signal.Notify(make(chan os.Signal), syscall.SIGPIPE)
-		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-		close(done)
 		<-signals
 		end()
 	}()
-	return ended, done
+	context.AfterFunc(request, func() {
+		var e *cgi.SignalError
+		if errors.As(context.Cause(request), &e) {
+			end()
+		}
+	})
 }
 
 // answer serves the request with a problem body.
