@@ -48,6 +48,7 @@ func Build(root string) (string, error) {
 	path := filepath.Join(dir, "tandem")
 	cmd := exec.Command("go", "build", "-o", path, "./cmd/tandem")
 	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as packages have it
 	if out, err := cmd.CombinedOutput(); err != nil {
 		os.RemoveAll(dir)
 		return "", fmt.Errorf("servertest: go build ./cmd/tandem: %w\n%s", err, out)
