@@ -19,7 +19,7 @@ type Event struct {
 	Private bool
 
 	// Seq and Time are the bus's: the place in the order that all subscribers see, which
-	// grows with each event, and when it was stored.
+	// grows with each event and is below 1<<53, and when it was stored, by the clock of whoever stored it.
 	Seq  uint64
 	Time time.Time
 }
