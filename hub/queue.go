@@ -41,16 +41,32 @@ var (
 
 // queue is what waits for one subscriber, oldest first. Its owner guards it.
 type queue struct {
-	list  []*Update
-	head  int
-	bytes int
+	list   []*Update
+	head   int
+	events int // without gaps, of which there is at most one before each event
+	bytes  int
 }
 
-func (q *queue) len() int { return len(q.list) - q.head }
+func (q *queue) empty() bool { return q.head == len(q.list) }
+
+// gap tells whether a Gap is the newest.
+func (q *queue) gap() bool { return !q.empty() && q.list[len(q.list)-1] == Gap }
 
 func (q *queue) add(u *Update) {
 	q.list = append(q.list, u)
-	q.bytes += u.size()
+	q.count(u, 1)
+}
+
+func (q *queue) count(u *Update, n int) {
+	if u != Gap {
+		q.events += n
+		q.bytes += n * u.size()
+	}
+}
+
+// fits tells whether u has room within the bounds. An event that is alone always has.
+func (q *queue) fits(u *Update, events, bytes int) bool {
+	return q.events == 0 || q.events < events && q.bytes+u.size() <= bytes
 }
 
 // take moves the oldest few to into.
@@ -60,7 +76,7 @@ func (q *queue) take(into []*Update) []*Update {
 		u := q.list[q.head]
 		q.list[q.head] = nil
 		n += u.size()
-		q.bytes -= u.size()
+		q.count(u, -1)
 		into = append(into, u)
 	}
 	q.compact()
@@ -85,41 +101,32 @@ func (q *queue) compact() {
 // latest removes an event of u's topic that waits, so that u takes its place.
 func (q *queue) latest(u *Update) (removed bool) {
 	for i := len(q.list) - 1; i >= q.head; i-- {
-		if w := q.list[i]; w.Event != nil && w.policy == KeepLatest && w.Topic == u.Topic {
-			q.remove(i)
+		if w := q.list[i]; w != Gap && w.policy == KeepLatest && w.Topic == u.Topic {
+			q.count(w, -1)
+			copy(q.list[i:], q.list[i+1:])
+			q.list[len(q.list)-1] = nil
+			q.list = q.list[:len(q.list)-1]
 			return true
 		}
 	}
 	return false
 }
 
-func (q *queue) remove(i int) {
-	q.bytes -= q.list[i].size()
-	copy(q.list[i:], q.list[i+1:])
-	q.list[len(q.list)-1] = nil
-	q.list = q.list[:len(q.list)-1]
-}
-
-// shed drops droppable events of a full queue, the oldest first, and leaves a Gap where they were. It makes
-// more room than u needs, so that it isn't called for each event. It reports how many it dropped, and whether u
-// fits.
-func (q *queue) shed(u *Update, events, bytes int) (dropped int, fits bool) {
-	n, size := q.len(), q.bytes
-	room := func(events, bytes int) bool { return n < events && size+u.size() <= bytes || n == 0 }
+// shed drops droppable events, the oldest first, and leaves a Gap where they were. It makes
+// more room than u needs, so that it isn't called for each event. It reports how many it dropped.
+func (q *queue) shed(u *Update, events, bytes int) (dropped int) {
 	kept := q.list[:q.head]
 	for _, w := range q.list[q.head:] {
-		if w.Event != nil && w.policy != Disconnect && !room(events*3/4, bytes/4*3) {
+		if w != Gap && w.policy != Disconnect && !q.fits(u, events*3/4, bytes/4*3) {
 			dropped++
-			size -= w.size()
+			q.count(w, -1)
 			w = Gap
 		}
-		if w.Event == nil && len(kept) > q.head && kept[len(kept)-1].Event == nil {
-			n--
-			continue
+		if w != Gap || len(kept) == q.head || kept[len(kept)-1] != Gap {
+			kept = append(kept, w)
 		}
-		kept = append(kept, w)
 	}
 	clear(q.list[len(kept):])
-	q.list, q.bytes = kept, size
-	return dropped, room(events, bytes)
+	q.list = kept
+	return dropped
 }

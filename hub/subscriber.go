@@ -42,7 +42,6 @@ type Subscriber struct {
 	active  bool          // in the senders' line, or served
 	err     error         // why it is over
 	idle    chan struct{} // Close waits for active to end; nil: it doesn't
-	gap     bool          // the newest in queue is a Gap
 	dropped bool          // the log knows
 }
 
@@ -135,17 +134,15 @@ func (s *Subscriber) push(u *Update) (ready bool) {
 		return false
 	}
 	q, o := &s.queue, &s.hub.opt
-	if u.Event == nil {
-		if q.len() > 0 && q.list[len(q.list)-1].Event == nil {
+	switch {
+	case u == Gap:
+		if q.gap() {
 			return false
 		}
-	} else {
-		if u.policy == KeepLatest && q.latest(u) {
-			s.hub.dropped.Add(1)
-		}
-		if q.len() > 0 && (q.len() >= o.QueueEvents || q.bytes+u.size() > o.QueueBytes) && !s.room(u) {
-			return false
-		}
+	case u.policy == KeepLatest && q.latest(u):
+		s.hub.dropped.Add(1)
+	case !q.fits(u, o.QueueEvents, o.QueueBytes) && !s.room(u):
+		return false
 	}
 	q.add(u)
 	if s.active {
@@ -162,25 +159,28 @@ func (s *Subscriber) push(u *Update) (ready bool) {
 // room makes room for u in a full queue. Where it can't, u is dropped or s ended.
 func (s *Subscriber) room(u *Update) bool {
 	q, o := &s.queue, &s.hub.opt
-	dropped, fits := q.shed(u, o.QueueEvents, o.QueueBytes)
+	dropped := q.shed(u, o.QueueEvents, o.QueueBytes)
+	fits := q.fits(u, o.QueueEvents, o.QueueBytes)
+	say := func(what string) {
+		s.hub.log.Warn("subscriber too slow: "+what, "session", s.opt.Name, "topic", u.Topic,
+			"waiting", q.events, "bytes", q.bytes, "policy", u.policy.String())
+	}
 	if !fits && u.policy == Disconnect {
 		s.hub.tooSlow.Add(1)
-		s.hub.log.Warn("subscriber disconnected: too slow", "session", s.opt.Name, "topic", u.Topic,
-			"waiting", q.len(), "bytes", q.bytes, "policy", u.policy.String())
+		say("disconnected")
 		s.endLocked(ErrTooSlow)
 		return false
 	}
 	if !fits {
 		dropped++
-		if q.list[len(q.list)-1].Event != nil {
+		if !q.gap() {
 			q.add(Gap)
 		}
 	}
 	s.hub.dropped.Add(uint64(dropped))
 	if !s.dropped {
 		s.dropped = true
-		s.hub.log.Warn("subscriber too slow: events are dropped", "session", s.opt.Name, "topic", u.Topic,
-			"waiting", q.len(), "bytes", q.bytes, "policy", u.policy.String())
+		say("events are dropped")
 	}
 	return fits
 }
@@ -208,7 +208,7 @@ func (s *Subscriber) write(w *sender) (more bool) {
 	} else {
 		s.hub.delivered.Add(uint64(n))
 	}
-	if s.queue.len() == 0 {
+	if s.queue.empty() {
 		s.rest()
 		return false
 	}
