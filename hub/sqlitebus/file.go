@@ -102,10 +102,12 @@ func (f *file) open(b *Bus) error {
 	}
 	// 512 KiB of cache do for the ends of the tables, where all happens.
 	settings := "PRAGMA busy_timeout=0; PRAGMA synchronous=" + sync + "; PRAGMA cache_size=-512; PRAGMA journal_size_limit=" + strconv.Itoa(maxLog) + "; " + b.opt.pragma
-	if _, err = f.conn.ExecContext(context.Background(), settings); err != nil {
-		return err
-	}
-	return b.insist(f.prepareTables)
+	return b.insist(func() error {
+		if _, err := f.conn.ExecContext(context.Background(), settings); err != nil {
+			return err
+		}
+		return f.prepareTables()
+	})
 }
 
 // maxLog is what the write-ahead log is cut down to in bytes.
