@@ -96,7 +96,7 @@ func (b *Bus) follow() {
 		case <-b.closing:
 			return
 		}
-		err := b.read(context.Background(), b.passOn)
+		err := b.passOn()
 		switch failed := err != nil && b.open() == nil; {
 		case failed && !t.failed:
 			b.opt.Log.Error("the hub's followers get nothing, until this is mended", "error", err)
@@ -107,21 +107,39 @@ func (b *Bus) follow() {
 	}
 }
 
-// passOn tells followers what is new.
-func (b *Bus) passOn(f *file) error {
+// passOn tells followers what is new, a page at a time: while one reads, SQLite's log grows.
+func (b *Bus) passOn() error {
 	t := &b.tail
-	return f.rows(func(scan func(...any) error) (bool, error) {
-		e, err := scanItem(scan)
-		if err != nil {
-			return false, err
+	for more := true; more; {
+		var page []*item
+		if err := b.read(context.Background(), func(f *file) error {
+			page, more = nil, false
+			bytes := 0
+			return f.rows(func(scan func(...any) error) (bool, error) {
+				e, err := scanItem(scan)
+				if err != nil {
+					return false, err
+				}
+				page = append(page, e)
+				bytes += len(e.Data)
+				more = len(page) == pageEvents || bytes >= pageBytes
+				return !more, nil
+			}, columns+"WHERE seq > ? ORDER BY seq", int64(t.seq))
+		}); err != nil {
+			return err
 		}
-		if gap := e.Seq != t.seq+1; gap && (t.seq > 0 || e.start > 0) {
-			t.each(nil, func(fl *follower) { fl.tell(nil, true) })
+		for _, e := range page {
+			if e.Seq != t.seq+1 && (t.seq > 0 || e.start > 0) {
+				t.each(nil, func(fl *follower) { fl.tell(nil, true) })
+			}
+			t.seq = e.Seq
+			t.each(&e.Event, func(fl *follower) { fl.tell(&e.Event, false) })
+			if err := b.open(); err != nil {
+				return err
+			}
 		}
-		t.seq = e.Seq
-		t.each(&e.Event, func(fl *follower) { fl.tell(&e.Event, false) })
-		return b.open() == nil, nil
-	}, columns+"WHERE seq > ? ORDER BY seq", int64(t.seq))
+	}
+	return nil
 }
 
 // each calls tell for those who follow e, or for all.

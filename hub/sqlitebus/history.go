@@ -2,6 +2,7 @@ package sqlitebus
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -177,17 +178,20 @@ func (p *plan) next(f *file) ([]*hub.Event, error) {
 		}
 		now.done = len(page) == 0 || now.from == now.span.LastSeq
 	} else {
-		for more := true; more && len(now.some) > 0; now.some = now.some[1:] {
-			n := len(page)
-			err := f.rows(func(scan func(...any) error) (_ bool, err error) {
-				more, err = each(scan)
-				return false, err
-			}, columns+"WHERE seq = ?", int64(now.some[0]))
-			if err != nil {
-				return nil, err
-			}
-			now.span.Complete = now.span.Complete && len(page) > n
+		some := now.some[:min(len(now.some), pageEvents)]
+		list, err := json.Marshal(some)
+		if err != nil {
+			return nil, err
 		}
+		if err := f.rows(each, columns+"WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq", string(list)); err != nil {
+			return nil, err
+		}
+		n := len(some)
+		if bytes >= pageBytes {
+			n, _ = slices.BinarySearch(some, page[len(page)-1].Seq+1)
+		}
+		now.span.Complete = now.span.Complete && n == len(page)
+		now.some = now.some[n:]
 		now.done = len(now.some) == 0
 	}
 	*p = now

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
 
@@ -117,6 +118,7 @@ func (b *Bus) writeAll() {
 				}
 				j.done <- err
 			}
+			b.limitLog()
 		}
 	}
 }
@@ -158,6 +160,20 @@ func (b *Bus) commit(batch []*job) (err error) {
 	}
 	_, err = f.exec("COMMIT")
 	return err
+}
+
+// limitLog has SQLite begin its log anew. SQLite does that by itself, but only in a moment in which nobody reads or writes,
+// and there may be none. Here others wait for the readers of that moment, who are short.
+func (b *Bus) limitLog() {
+	info, err := os.Stat(b.path + "-wal")
+	if err != nil || info.Size() <= 2*maxLog || b.writer.file.conn == nil {
+		return
+	}
+	f := &b.writer.file
+	// It is tried again with the next commit.
+	_, _ = f.exec("PRAGMA busy_timeout=100")
+	_, _ = f.exec("PRAGMA wal_checkpoint(RESTART)")
+	_, _ = f.exec("PRAGMA busy_timeout=0")
 }
 
 // begin waits for the right to write.
