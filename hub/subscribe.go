@@ -246,3 +246,8 @@ func (sub *Subscription) goLive(seq uint64) bool {
 	h.senders.add(ready)
 	return true
 }
+
+// Matcher is ParseMatcher with the hub's URL as the base.
+func (h *Hub) Matcher(typ, pattern string) (Matcher, error) {
+	return ParseMatcher(typ, pattern, h.opt.Base)
+}
