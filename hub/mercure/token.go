@@ -97,11 +97,13 @@ func (h *Handler) checkTimes(c *claims) error {
 
 // legacy is the claim of earlier drafts, where it is all that the token has.
 func (c *claims) legacy() json.RawMessage {
-	switch {
-	case c.Details != nil:
+	if c.Details != nil {
 		return nil
-	case c.Namespaced != nil:
-		return c.Namespaced
 	}
-	return c.Mercure
+	for _, claim := range []json.RawMessage{c.Namespaced, c.Mercure} {
+		if claim != nil && string(claim) != "null" {
+			return claim
+		}
+	}
+	return nil
 }
