@@ -2,6 +2,7 @@ package sqlitebus
 
 import (
 	"context"
+	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,8 +21,10 @@ type tail struct {
 	running   bool
 	followers map[string][]*follower // slices are never changed
 
-	seq    uint64 // the last that was passed on; the goroutine's
-	failed bool   // that was logged
+	// The goroutine's.
+	seq    uint64      // the last that was passed on
+	info   fs.FileInfo // of the file as it was opened then
+	failed bool        // that was logged
 }
 
 type follower struct {
@@ -75,7 +78,7 @@ func (b *Bus) startTail() error {
 	}
 	if err := b.read(context.Background(), func(f *file) error {
 		e, err := f.end()
-		b.tail.seq = e.seq
+		b.tail.seq, b.tail.info = e.seq, f.info
 		return err
 	}); err != nil {
 		return err
@@ -113,6 +116,9 @@ func (b *Bus) passOn() error {
 	for more := true; more; {
 		var page []*item
 		if err := b.read(context.Background(), func(f *file) error {
+			if err := t.reopened(f); err != nil {
+				return err
+			}
 			page, more = nil, false
 			bytes := 0
 			return f.rows(func(scan func(...any) error) (bool, error) {
@@ -138,6 +144,24 @@ func (b *Bus) passOn() error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// reopened sees to it that events come where f is another file now, or an older state of it that somebody has
+// brought back.
+func (t *tail) reopened(f *file) error {
+	if f.info == t.info {
+		return nil
+	}
+	e, err := f.end()
+	if err != nil {
+		return err
+	}
+	t.info = f.info
+	if e.seq < t.seq {
+		t.seq = e.seq
+		t.each(nil, func(fl *follower) { fl.tell(nil, true) })
 	}
 	return nil
 }

@@ -356,6 +356,42 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
+// Followers of a file whose earlier state is brought back are told of a gap, and of what is published from then on.
+func TestRestored(t *testing.T) {
+	path := newPath(t)
+	b := newBus(t, path, Options{})
+	publish(t, b, "a", "t", "")
+	b.Close()
+	backup, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = newBus(t, path, Options{})
+	live := follow(t, b, "t")
+	for _, id := range []string{"b", "c", "d"} {
+		publish(t, b, id, "t", "")
+		if got := next(t, live); got != id {
+			t.Fatal(got)
+		}
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Rename(path+suffix, path+".old"+suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(path, backup, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.tail.look()
+	if got := next(t, live); got != "gap" {
+		t.Errorf("got %q, expected a gap", got)
+	}
+	publish(t, b, "e", "t", "")
+	if got := next(t, live); got != "e" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	b := newBus(t, newPath(t), Options{MaxBytes: 10_000})
 	if err := b.Publish(t.Context(), &hub.Event{ID: "x", Topic: "t", Data: strings.Repeat("x", 10_000)}); !errors.Is(err, hub.ErrTooLarge) {
