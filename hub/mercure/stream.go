@@ -24,11 +24,10 @@ var (
 // Back-pressure: write blocks while the web server takes nothing. Then the hub has this subscriber's events wait, within
 // its bounds, and nobody else's; its End ends the stream.
 type stream struct {
-	h      *Handler
-	w      http.ResponseWriter
-	rc     *http.ResponseController
-	after  string // what was asked for
-	cancel func() // ends the reading of history
+	h     *Handler
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	after string // what was asked for
 
 	writing sync.Mutex // held to write the response
 	begun   bool       // the header is out
@@ -37,17 +36,21 @@ type stream struct {
 	once sync.Once
 	over chan struct{} // closed when the stream is to end
 
-	mu    sync.Mutex // guards what follows
-	done  bool
-	sub   *hub.Subscriber
-	timer *time.Timer
-	until time.Time // when it ends; zero: never
-	leave func()    // ends a detached request; nil: the handler is still there
+	mu     sync.Mutex // guards what follows
+	cancel func()     // ends the reading of history
+	done   bool
+	sub    *hub.Subscriber
+	timer  *time.Timer
+	until  time.Time // when it ends; zero: never
+	leave  func()    // ends a detached request; nil: the handler is still there
 }
 
 // stream serves a subscriber until it is gone; where the web server's interface allows, without staying for it.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, sn *subscription) {
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := r.Context(), context.CancelFunc(func() {})
+	if sn.after != "" {
+		ctx, cancel = context.WithCancel(ctx)
+	}
 	s := &stream{h: h, w: w, rc: http.NewResponseController(w), after: sn.after, cancel: cancel, over: make(chan struct{})}
 	_ = s.rc.SetReadDeadline(time.Time{}) // an http.Server's timeouts are not meant for what stays open
 	_ = s.rc.SetWriteDeadline(time.Time{})
@@ -216,7 +219,10 @@ func (s *stream) detach() bool {
 	if s.done {
 		return false
 	}
-	s.leave, ok = d.Detach(s)
+	if s.leave, ok = d.Detach(s); ok {
+		s.cancel()
+		s.cancel = func() {} // or it would keep the request's context
+	}
 	return ok
 }
 
@@ -231,11 +237,11 @@ func (s *stream) close() {
 	s.once.Do(func() {
 		s.mu.Lock()
 		s.done = true
-		leave := s.leave
+		leave, cancel := s.leave, s.cancel
 		_ = s.rc.SetWriteDeadline(time.Now().Add(drain))
 		s.mu.Unlock()
 		close(s.over)
-		s.cancel()
+		cancel()
 		s.timer.Stop()
 		s.sub.Close()
 		s.writing.Lock() // a heartbeat may have it
