@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 )
 
 // Credentials say who this process is. At most one kind; none is fine where the servers ask for none.
@@ -136,8 +137,12 @@ func (b *Bus) connect() error {
 	c := o.Credentials
 	switch {
 	case c.File != "":
-		if _, err := os.ReadFile(c.File); err != nil {
+		text, err := os.ReadFile(c.File)
+		if err != nil {
 			return &OptionError{"Credentials", err.Error()}
+		}
+		if _, err := nkeys.ParseDecoratedUserNKey(text); err != nil {
+			return &OptionError{"Credentials", fmt.Sprintf("%s: expected a credentials file, as nsc makes it: %v", c.File, err)}
 		}
 		opts = append(opts, nats.UserCredentials(c.File))
 	case c.NKeyFile != "":
@@ -240,7 +245,7 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 		for _, f := range b.feeds {
 			if f.has(sub) {
 				b.log.Warn("natsbus: followers are slow: events are fetched again", "topic", f.topic)
-				b.tasks.Go(func() { f.look(true) })
+				b.tasks.Go(func() { f.look(true, false) })
 			}
 		}
 		return

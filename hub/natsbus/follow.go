@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -179,6 +180,12 @@ func (fd *feed) over() bool {
 	}
 }
 
+// wait returns once no call is being made.
+func (fd *feed) wait() {
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+}
+
 // give calls the followers. fd.mu is held.
 func (fd *feed) give(e *hub.Event, err error) {
 	if err != nil {
@@ -233,8 +240,9 @@ func (fd *feed) fetch(ctx context.Context, to uint64, doubt bool) error {
 	return nil
 }
 
-// look gives what the stream has and the subscription never brought.
-func (fd *feed) look(doubt bool) error {
+// look gives what the stream has and the subscription never brought. A stream that was remade may have had
+// events that nobody knows of.
+func (fd *feed) look(doubt, remade bool) error {
 	<-fd.ready
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
@@ -242,6 +250,7 @@ func (fd *feed) look(doubt bool) error {
 		return nil
 	}
 	fd.live = false
+	fd.lost = fd.lost || remade
 	st, err := fd.b.events.state(fd.b.ctx)
 	if err != nil {
 		return err
@@ -255,20 +264,21 @@ func (fd *feed) look(doubt bool) error {
 	return nil
 }
 
-// quiet tells whether a feed has to be looked at: one that gets events tells by itself.
-func (fd *feed) quiet(last uint64) bool {
+// settled tells whether a feed has all up to a sequence, and quiet whether it has to be looked at, if not: one
+// that gets events tells by itself.
+func (fd *feed) settled(last uint64) (settled, quiet bool) {
 	select {
 	case <-fd.ready:
 	default:
-		return false
+		return false, false
 	}
 	if !fd.mu.TryLock() {
-		return false
+		return false, false
 	}
 	defer fd.mu.Unlock()
 	live := fd.live
 	fd.live = false
-	return !live && fd.last < last
+	return fd.last >= last, !live
 }
 
 // lookAfter finds what was lost without a sign: after each connection with all feeds, and every few
@@ -276,7 +286,8 @@ func (fd *feed) quiet(last uint64) bool {
 func (b *Bus) lookAfter() {
 	tick := time.NewTicker(b.lookEach)
 	defer tick.Stop()
-	var seen state
+	var created time.Time
+	var seen uint64 // all feeds have all up to there
 	doubt := false
 	for {
 		reconnected := b.reconnected()
@@ -288,36 +299,44 @@ func (b *Bus) lookAfter() {
 		case <-tick.C:
 		}
 		b.mu.Lock()
-		feeds := make([]*feed, 0, len(b.feeds))
-		for _, fd := range b.feeds {
-			feeds = append(feeds, fd)
-		}
+		feeds := slices.Collect(maps.Values(b.feeds))
 		b.mu.Unlock()
 		if len(feeds) == 0 {
-			continue // there is nobody to be told
+			doubt = false // there is nobody to be told
+			continue
 		}
 		st, err := b.events.state(b.ctx)
 		if err != nil {
 			doubt = true
 			continue
 		}
-		doubt = doubt || !seen.created.IsZero() && st.created != seen.created
-		if !doubt && st.last == seen.last {
+		remade := !created.IsZero() && st.created != created
+		all := true
+		if !doubt && !remade {
+			if st.last == seen {
+				continue
+			}
+			feeds = slices.DeleteFunc(feeds, func(fd *feed) bool {
+				settled, quiet := fd.settled(st.last)
+				all = all && (settled || quiet)
+				return settled || !quiet
+			})
+		}
+		if !b.lookAll(feeds, doubt, remade) {
 			continue
 		}
-		if !doubt {
-			feeds = slices.DeleteFunc(feeds, func(fd *feed) bool { return !fd.quiet(st.last) })
+		doubt, created = false, st.created
+		if all {
+			seen = st.last
 		}
-		if b.lookAll(feeds, doubt) {
-			doubt, seen = false, st
-		}
+		b.looked.Store(&st)
 	}
 }
 
 // lookers is how many feeds are looked at at a time.
 const lookers = 16
 
-func (b *Bus) lookAll(feeds []*feed, doubt bool) (ok bool) {
+func (b *Bus) lookAll(feeds []*feed, doubt, remade bool) (ok bool) {
 	var failed atomic.Bool
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, lookers)
@@ -325,7 +344,7 @@ func (b *Bus) lookAll(feeds []*feed, doubt bool) (ok bool) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if fd.look(doubt) != nil {
+			if fd.look(doubt, remade) != nil {
 				failed.Store(true)
 			}
 		})

@@ -27,6 +27,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tandem/hub"
@@ -76,6 +77,7 @@ type Bus struct {
 	there    *presence
 	ids      *index
 	lookEach time.Duration
+	looked   atomic.Pointer[state] // what the last look found
 
 	ctx   context.Context // done when closed
 	end   context.CancelFunc
@@ -126,8 +128,7 @@ func (b *Bus) Close() error {
 	feeds := slices.Collect(maps.Values(b.feeds))
 	b.mu.Unlock()
 	for _, fd := range feeds { // a call that has begun ends
-		fd.mu.Lock()
-		fd.mu.Unlock() //nolint:staticcheck // only waited for
+		fd.wait()
 	}
 	return nil
 }

@@ -1,11 +1,14 @@
 package natsbus
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,7 +22,23 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
+// The test binary is also a server that can be killed: with TANDEM_NATS_NODE, its options in JSON, it
+// runs until its stdin ends.
 func TestMain(m *testing.M) {
+	if text := os.Getenv("TANDEM_NATS_NODE"); text != "" {
+		var o clusterNode
+		if err := json.Unmarshal([]byte(text), &o); err != nil {
+			panic(err)
+		}
+		s, err := server.NewServer(o.options())
+		if err != nil {
+			panic(err)
+		}
+		s.Start()
+		io.Copy(io.Discard, os.Stdin)
+		s.Shutdown()
+		return
+	}
 	goleak.VerifyTestMain(m,
 		// The server's own, which outlive its Shutdown.
 		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*Server).startOCSPMonitoring"))
@@ -75,30 +94,57 @@ func newNode(t testing.TB, change func(*server.Options)) *node {
 	return n
 }
 
-// newCluster is three servers. JetStream wants to know all routes before it starts.
+// freePort is one that the kernel chose, free again.
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// clusterNode is a server of three. JetStream wants to know all routes before it starts.
+type clusterNode struct {
+	Name, Dir         string
+	Port, ClusterPort int
+	Routes            []int // ports of the others
+}
+
+func (n *clusterNode) options() *server.Options {
+	o := &server.Options{
+		ServerName: n.Name, Host: "127.0.0.1", Port: n.Port, NoSigs: true, NoLog: os.Getenv("TANDEM_NATS_LOG") == "",
+		JetStream: true, StoreDir: n.Dir, JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: 4 << 30,
+		Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: n.ClusterPort},
+	}
+	for _, port := range n.Routes {
+		o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
+	}
+	return o
+}
+
+func threeNodes(t testing.TB) []*clusterNode {
+	t.Helper()
+	var all []*clusterNode
+	var ports []int
+	for i := range 3 {
+		port := freePort(t)
+		ports = append(ports, port)
+		all = append(all, &clusterNode{Name: fmt.Sprint("n", i), Dir: t.TempDir(), Port: freePort(t), ClusterPort: port})
+	}
+	for i, n := range all {
+		n.Routes = slices.Delete(slices.Clone(ports), i, i+1)
+	}
+	return all
+}
+
+// newCluster is three servers in this process.
 func newCluster(t testing.TB) []*node {
 	t.Helper()
-	var ports []int
-	var routes []*url.URL
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		ports = append(ports, port)
-		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
 	var nodes []*node
-	for i, port := range ports {
-		nodes = append(nodes, newNode(t, func(o *server.Options) {
-			o.ServerName = fmt.Sprint("n", i)
-			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port}
-			o.Routes = slices.Delete(slices.Clone(routes), i, i+1)
-		}))
+	for _, o := range threeNodes(t) {
+		nodes = append(nodes, newNode(t, func(mine *server.Options) { *mine = *o.options() }))
 	}
 	until(t, "the cluster has a leader", func() bool {
 		for _, n := range nodes {
@@ -111,13 +157,43 @@ func newCluster(t testing.TB) []*node {
 	return nodes
 }
 
-func urls(nodes []*node) []string {
-	var l []string
-	for _, n := range nodes {
-		l = append(l, n.url())
-	}
-	return l
+// child is a server that is a process of its own.
+type child struct {
+	opts  *clusterNode
+	cmd   *exec.Cmd
+	stdin io.Closer
 }
+
+func (c *child) start(t testing.TB) {
+	t.Helper()
+	text, err := json.Marshal(c.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.cmd = exec.Command(exe)
+	c.cmd.Env = append(os.Environ(), "TANDEM_NATS_NODE="+string(text), "GORACE=atexit_sleep_ms=5")
+	c.cmd.Stderr = os.Stderr
+	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.kill)
+}
+
+// kill ends it as kill -9 does.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+	_ = c.stdin.Close()
+}
+
+func (c *child) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", c.opts.Port) }
 
 // until polls what the servers don't tell of.
 func until(t testing.TB, what string, ok func() bool) {
@@ -135,17 +211,17 @@ var names atomic.Int64
 func newName() string { return fmt.Sprintf("hub%d", names.Add(1)) }
 
 func testLog(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(&until1{t: t}, nil))
+	return slog.New(slog.NewTextHandler(&testWriter{t: t}, nil))
 }
 
-// until1 writes to a test's output while that runs: connections log later.
-type until1 struct {
+// testWriter writes to a test's output while that runs: connections log later.
+type testWriter struct {
 	t    testing.TB
 	over atomic.Bool
 	set  atomic.Bool
 }
 
-func (w *until1) Write(p []byte) (int, error) {
+func (w *testWriter) Write(p []byte) (int, error) {
 	if !w.set.Swap(true) {
 		w.t.Cleanup(func() { w.over.Store(true) })
 	}
