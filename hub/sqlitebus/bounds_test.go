@@ -21,7 +21,7 @@ func (c *clock) time() time.Time               { return c.add(0) }
 
 // 24 h worth of publishes, now many and now few, now long and now short, by two processes: the history and the file stay within their bounds.
 func TestDay(t *testing.T) {
-	day(t, 6000, Options{MaxAge: 2 * time.Hour, MaxEvents: 300, MaxBytes: 256 << 10}, 1500)
+	day(t, 6000, Options{MaxAge: time.Hour, MaxEvents: 300, MaxBytes: 256 << 10}, 1500)
 }
 
 // day has total events published within 24 h.
@@ -42,7 +42,7 @@ func day(t testing.TB, total int, opts Options, data int) {
 		}
 		n := total / phases
 		if phase%3 == 2 {
-			n, pause = n/40, pause*40
+			n, pause = n/10, pause*10
 		}
 		var wg sync.WaitGroup
 		for w := range workers {
@@ -59,17 +59,20 @@ func day(t testing.TB, total int, opts Options, data int) {
 			})
 		}
 		wg.Wait()
+		for i := range int(opts.MaxEvents / 4) { // time stands still, and what is too old goes
+			publish(t, buses[i%2], fmt.Sprint("settle ", phase, " ", i), "t", "")
+		}
 		worst, log = max(worst, fileSize(t, path)), max(log, fileSize(t, path+"-wal"))
-		var count, bytes int64
+		var count, bytes, old int64
 		if err := buses[0].read(t.Context(), func(f *file) error {
-			_, err := f.row([]any{&count, &bytes}, "SELECT count(*), sum(size) FROM events")
+			_, err := f.row([]any{&count, &bytes, &old}, "SELECT count(*), sum(size), coalesce(sum(time < ?), 0) FROM events", buses[0].oldest())
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
 		events, span := history(t, buses[1], hub.Query{Earliest: true})
-		if count > opts.MaxEvents || bytes > opts.MaxBytes || int64(len(events)) > count || len(events) == 0 || span.Complete && phase > 0 {
-			t.Errorf("phase %d: %d events with %d bytes are stored, history has %d, %+v", phase, count, bytes, len(events), span)
+		if count > opts.MaxEvents || bytes > opts.MaxBytes || old > 0 || int64(len(events)) > count || len(events) == 0 || span.Complete && phase > 0 {
+			t.Errorf("phase %d: %d events with %d bytes are stored, %d of them too old, history has %d, %+v", phase, count, bytes, old, len(events), span)
 		}
 		for _, e := range events {
 			if age := now.time().Sub(e.Time); age > opts.MaxAge {

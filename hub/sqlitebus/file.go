@@ -130,7 +130,7 @@ func (f *file) prepareTables() error {
 		if err := f.makeTables(); err != nil {
 			return err
 		}
-		if whose, v, tables, err = f.identity(); err != nil {
+		if whose, v, _, err = f.identity(); err != nil {
 			return err
 		}
 	}

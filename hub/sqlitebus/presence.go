@@ -126,15 +126,14 @@ func (b *Bus) presenceJob(changes []hub.Change, dead []string) *job {
 	do := func(f *file) error {
 		lost = nil
 		for _, name := range dead {
-			if n, err := f.exec("DELETE FROM processes WHERE name = ?", name); err != nil {
-				return err
-			} else if n == 0 {
-				continue // another process was faster
-			}
+			// If another process was faster there are none left.
 			if err := f.rows(collect(&lost), selectMembers+" WHERE process = ?", name); err != nil {
 				return err
 			}
 			if _, err := f.exec("DELETE FROM members WHERE process = ?", name); err != nil {
+				return err
+			}
+			if _, err := f.exec("DELETE FROM processes WHERE name = ?", name); err != nil {
 				return err
 			}
 		}

@@ -46,6 +46,9 @@ func TestProcesses(t *testing.T) {
 	for _, p := range all {
 		p.end(t)
 	}
+	if names, err := sockets(path + "-wake"); err != nil || len(names) > 0 {
+		t.Errorf("processes that ended in order left %q, %v", names, err)
+	}
 	events, span := history(t, newBus(t, path, Options{}), hub.Query{Earliest: true})
 	if len(events) != 400 || !span.Complete {
 		t.Fatalf("%d events are stored, %+v", len(events), span)

@@ -208,6 +208,9 @@ func TestLocked(t *testing.T) {
 	b := newBus(t, path, Options{patience: 50 * time.Millisecond})
 	live := follow(t, b, "t")
 	publish(t, b, "a", "t", "")
+	if _, err := b.Presence(t.Context(), []hub.Change{{Member: hub.Member{Subscriber: "s", Match: "1"}}}, nil); err != nil {
+		t.Fatal(err)
+	}
 	db, err := sql.Open("sqlite", path)
 	if err != nil {
 		t.Fatal(err)
@@ -226,8 +229,14 @@ func TestLocked(t *testing.T) {
 	if events, _ := history(t, b, hub.Query{Earliest: true}); len(events) != 1 {
 		t.Errorf("%d events", len(events))
 	}
+	_, err = b.Presence(t.Context(), []hub.Change{{Member: hub.Member{Subscriber: "s", Match: "2"}}}, nil)
+	unavailable(t, "Presence", err, path, "another program keeps it locked")
 	if _, err := db.Exec("ROLLBACK"); err != nil {
 		t.Fatal(err)
+	}
+	present := ""
+	if _, err := b.Presence(t.Context(), nil, func(m hub.Member) bool { present += m.Subscriber; return true }); err != nil || present != "ss" {
+		t.Errorf("present: %q, %v: expected what couldn't be stored before", present, err)
 	}
 	for _, id := range []string{"c", "d"} { // c may have been stored
 		publish(t, b, id, "t", "")
