@@ -8,6 +8,7 @@ import (
 )
 
 func TestBus(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	bustest.Run(t, func(t *testing.T, maxEvents int) func() bustest.Instance {
 		o := Options{Servers: []string{n.url()}, Name: newName(), MaxEvents: int64(maxEvents)}
@@ -17,6 +18,7 @@ func TestBus(t *testing.T) {
 
 // The same with three servers that store all.
 func TestBusCluster(t *testing.T) {
+	t.Parallel()
 	nodes := newCluster(t)
 	i := 0
 	bustest.Run(t, func(t *testing.T, maxEvents int) func() bustest.Instance {

@@ -165,6 +165,7 @@ func (w *wire) url() string { return "nats://" + w.l.Addr().String() }
 
 // What was published while a connection was lost comes after it, in order; what the history has lost by then is a gap.
 func TestConnectionLost(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	w := newWire(t, strings.TrimPrefix(n.url(), "nats://"))
 	o := Options{Servers: []string{n.url()}, Name: newName(), MaxEvents: 20}
@@ -200,6 +201,7 @@ func TestConnectionLost(t *testing.T) {
 
 // What a subscription never brought, and nobody told of, is found: by the next event of the topic, or else by a look.
 func TestSilentLoss(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	o := Options{Servers: []string{n.url()}, Name: newName()}
 	for _, lookEach := range []time.Duration{time.Hour, 20 * time.Millisecond} {
@@ -241,6 +243,7 @@ func TestSilentLoss(t *testing.T) {
 
 // A follower that holds its feed up makes NATS drop messages; they come later.
 func TestSlowFollower(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	b := open(t, Options{Servers: []string{n.url()}, Name: newName()}, time.Hour, time.Hour)
 	hold, held := make(chan struct{}), make(chan struct{})
@@ -267,6 +270,7 @@ func TestSlowFollower(t *testing.T) {
 
 // All servers go and come back: publishing fails with a clear error, and goes on; followers miss nothing.
 func TestServersGone(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	o := Options{Servers: []string{n.url()}, Name: newName(), Timeout: 200 * time.Millisecond}
 	b := open(t, o, time.Hour, time.Hour)
@@ -305,6 +309,7 @@ func TestServersGone(t *testing.T) {
 
 // A stream that is removed is made again, and its followers are told of the gap.
 func TestStreamRemoved(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	b := open(t, Options{Servers: []string{n.url()}, Name: newName()}, 20*time.Millisecond, time.Hour)
 	h := follow(t, b, "a")
@@ -324,6 +329,7 @@ func TestStreamRemoved(t *testing.T) {
 // A server, the stream's leader, is killed during publishes, 10,000 of them with TANDEM_SLOW=1: nothing acknowledged is lost, nothing is stored
 // twice, and all see one order.
 func TestNodeKilled(t *testing.T) {
+	t.Parallel()
 	total := 2000
 	if os.Getenv("TANDEM_SLOW") != "" {
 		total = 10000

@@ -30,6 +30,7 @@ import (
 )
 
 func TestBadOptions(t *testing.T) {
+	t.Parallel()
 	junk := filepath.Join(t.TempDir(), "junk")
 	if err := os.WriteFile(junk, []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
@@ -80,6 +81,7 @@ func checked(t *testing.T, o Options) error {
 }
 
 func TestCredentials(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write := func(name string, data []byte) string {
 		path := filepath.Join(dir, name)
@@ -137,6 +139,7 @@ func TestCredentials(t *testing.T) {
 		"creds":    {byJWT, Credentials{File: write("creds", creds)}, Credentials{NKeyFile: write("seed", seed)}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n := newNode(t, tt.server)
 			o := Options{Servers: []string{n.url()}, Credentials: tt.good}
 			if err := checked(t, o); err != nil {
@@ -180,6 +183,7 @@ func certificates(t *testing.T) (ca, cert, key string) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ca, cert, key := certificates(t)
 	other, _, _ := certificates(t)
 	serverTLS := TLS{CAFile: ca, CertFile: cert, KeyFile: key}
@@ -206,6 +210,7 @@ func TestTLS(t *testing.T) {
 		{"a URL that says so", TLS{}, strings.Replace(plain.url(), "nats:", "tls:", 1), "secure connection not available"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			var log bytes.Buffer
 			o := Options{Servers: []string{tt.server}, TLS: tt.tls, Log: slog.New(slog.NewTextHandler(&log, nil))}
 			err := checked(t, o)
@@ -221,6 +226,7 @@ func TestTLS(t *testing.T) {
 
 // A password in clear is said.
 func TestClear(t *testing.T) {
+	t.Parallel()
 	for url, want := range map[string]bool{"nats://192.0.2.1": true, "nats://127.0.0.1": false, "tls://192.0.2.1": false} {
 		var log bytes.Buffer
 		b := &Bus{o: Options{Servers: []string{url}, Credentials: Credentials{Token: "secret"}}, log: slog.New(slog.NewTextHandler(&log, nil))}
@@ -232,6 +238,7 @@ func TestClear(t *testing.T) {
 }
 
 func TestNoJetStream(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, func(o *server.Options) { o.JetStream = false })
 	err := checked(t, Options{Servers: []string{n.url()}})
 	if !errors.Is(err, hub.ErrUnavailable) || !strings.Contains(err.Error(), "jetstream {}") || !strings.Contains(err.Error(), n.url()) {
@@ -241,6 +248,7 @@ func TestNoJetStream(t *testing.T) {
 
 // A stream that is there gets the options' bounds; one that isn't the hub's stays as it is.
 func TestStream(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	o := Options{Servers: []string{n.url()}, Name: newName()}
 	if err := checked(t, o); err != nil {
@@ -276,6 +284,7 @@ func TestStream(t *testing.T) {
 }
 
 func TestToken(t *testing.T) {
+	t.Parallel()
 	seen := map[string]string{}
 	for _, topic := range []string{"", "%", "a", "A", "*", ">", ".", "..", "a.b", "a b", "a%2Eb", "https://example.com/books/{id}", "ü", "€", "$JS",
 		strings.Repeat("x", maxToken), strings.Repeat("x", maxToken+1), strings.Repeat(".", 2048), strings.Repeat(".", 2047) + "*", "\x7f", "日本"} {
@@ -292,6 +301,7 @@ func TestToken(t *testing.T) {
 
 // Topics that look like patterns are only themselves, however long.
 func TestTopics(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	b := open(t, Options{Servers: []string{n.url()}, Name: newName()}, time.Hour, time.Hour)
 	topics := []string{"a", "a.b", "a.*", "a.>", ">", "a b", strings.Repeat("€", 683), strings.Repeat(".", 2048)}
@@ -310,6 +320,7 @@ func TestTopics(t *testing.T) {
 }
 
 func TestTooLarge(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, func(o *server.Options) { o.MaxPayload = 4096 })
 	b := open(t, Options{Servers: []string{n.url()}, Name: newName()}, time.Hour, time.Hour)
 	if err := b.Check(t.Context()); err != nil {
@@ -323,6 +334,7 @@ func TestTooLarge(t *testing.T) {
 
 // An ID is found however long ago it was, by a process that has seen nothing, and what isn't stored is not found.
 func TestFindID(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	o := Options{Servers: []string{n.url()}, Name: newName(), MaxEvents: 3000}
 	b := open(t, o, time.Hour, time.Hour)

@@ -36,6 +36,7 @@ func there(t *testing.T, b *Bus, join ...string) (present, lost string) {
 
 // A process that dies without a word is missed by one of the others; one that was only away comes back.
 func TestProcessDies(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	o := Options{Servers: []string{n.url()}, Name: newName()}
 	const interval = 100 * time.Millisecond
@@ -79,6 +80,7 @@ func TestProcessDies(t *testing.T) {
 
 // Thousands of members are no burden; graves go away.
 func TestManyMembers(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	o := Options{Servers: []string{n.url()}, Name: newName()}
 	const interval = 100 * time.Millisecond
