@@ -103,6 +103,9 @@ func (m Matcher) Exact() (topic string, ok bool) {
 // All tells whether m selects all topics.
 func (m Matcher) All() bool { return m.compiled == nil && m.pattern == Everything }
 
+// MaxMatchers is how many matchers one subscriber of h may have.
+func (h *Hub) MaxMatchers() int { return h.opt.MaxMatchers }
+
 // compiled is what matchers of one source share.
 type compiled struct{ match func(topic string) bool }
 

@@ -9,6 +9,7 @@ import (
 
 	"tandem/hub"
 	"tandem/hub/bustest"
+	"tandem/internal/gateway"
 )
 
 // TestWhoPublishes: closed unless something opens it.
@@ -69,6 +70,80 @@ func TestWhoPublishes(t *testing.T) {
 			as(tt.user, h).ServeHTTP(w, r)
 			if w.Code != tt.status {
 				t.Errorf("%d, want %d: %s", w.Code, tt.status, w.Body)
+			}
+		})
+	}
+}
+
+// TestOwnHost13: without the hub's URL, its pages are those of the host that a request is for, if that can be known.
+func TestOwnHost13(t *testing.T) {
+	h, err := New(Options{Hub: hub.New(nil, nil), Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		iface, host, origin string
+		ok                  bool
+	}{
+		{gateway.FastCGI, "example.org", "https://example.org", true},
+		{gateway.FastCGI, "example.org", "https://evil.example", false},
+		{gateway.FastCGI, "example.org:8443", "https://example.org", false},
+		{gateway.HTTP, "localhost:8080", "http://localhost:8080", true},
+		{gateway.HTTP, "127.0.0.1:8080", "http://127.0.0.1:8080", true},
+		{gateway.HTTP, "[::1]:8080", "http://[::1]:8080", true},
+		{gateway.HTTP, "evil.example:8080", "http://evil.example:8080", false}, // DNS rebinding
+		{gateway.HTTP, "127.0.0.1", "null", false},
+	} {
+		r := httptest.NewRequest("POST", hub.Reserved, nil)
+		r.Host = tt.host
+		r.Header.Set("Origin", tt.origin)
+		r = r.WithContext(gateway.NewContext(r.Context(), &gateway.Info{Interface: tt.iface}))
+		if got := h.forged(r, true) == nil; got != tt.ok {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+}
+
+// TestRights: a session may what its token and its user may.
+func TestRights(t *testing.T) {
+	all := []string{"*"}
+	token := claim(t, map[string]any{"publish": all, "subscribe": []string{"t"}}, map[string]any{"sub": "me"})
+	keys := Options{PublisherKeys: secretKeys(t), SubscriberKeys: secretKeys(t)}
+	for name, tt := range map[string]struct {
+		o              Options
+		user, token    string
+		fails          bool
+		publish, reads bool
+		id             string
+	}{
+		"nothing":              {},
+		"a user":               {user: "ann", id: "ann#"},
+		"a user who may":       {o: Options{PublishUsers: all}, user: "ann", publish: true, id: "ann#"},
+		"anyone":               {o: Options{PublishAnyone: true}, publish: true},
+		"a token":              {o: keys, token: token, publish: true, reads: true, id: "me#"},
+		"no token":             {o: keys},
+		"a bad token":          {o: keys, token: token + "x", fails: true},
+		"only a publisher key": {o: Options{PublisherKeys: keys.PublisherKeys}, token: token, publish: true},
+		"only a subscriber's":  {o: Options{SubscriberKeys: keys.SubscriberKeys}, token: token, reads: true, id: "me#"},
+		"a token is needed":    {o: Options{SubscriberKeys: keys.SubscriberKeys, RequireToken: true}, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			header := http.Header{}
+			if tt.token != "" {
+				header.Set("Authorization", "Bearer "+tt.token)
+			}
+			r, err := verifier(t, tt.o).Rights(header, tt.user)
+			if tt.fails {
+				if err == nil {
+					t.Errorf("it may %+v", r)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.MayPublish("t") != tt.publish || matches(r.Readable, "t") != tt.reads || matches(r.Readable, "u") || !strings.HasPrefix(r.ID, tt.id) || tt.id == "" && r.ID != "" {
+				t.Errorf("got %+v", r)
 			}
 		})
 	}

@@ -2,9 +2,12 @@ package mercure
 
 import (
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+
+	"tandem/internal/gateway"
 )
 
 // originOf is a URL's origin, as browsers write it.
@@ -68,10 +71,23 @@ func (h *Handler) forged(r *http.Request, must bool) *refusal {
 		return &refusal{status: http.StatusForbidden, detail: "Expected an Origin or Referer header, which browsers send: without one, publishing takes a token in the Authorization header."}
 	case slices.Contains(h.o.Origins, origin), origin == h.origin:
 		return nil
-	case h.origin == "": // the host that the request is for is all there is to compare with
-		if u, err := url.Parse(origin); err == nil && strings.EqualFold(u.Host, r.Host) && r.Host != "" {
-			return nil
-		}
+	case h.origin == "" && ownHost(r, origin):
+		return nil
 	}
 	return &refusal{status: http.StatusForbidden, detail: "The page that sent this is of another origin, which may not publish here (origins)."}
+}
+
+// ownHost tells whether origin is of the host that r is for, which is all there is to compare with where the hub's URL isn't
+// configured. Over plain HTTP a name proves nothing: a page may have had its own point to this machine (DNS
+// rebinding). A web server knows its names.
+func ownHost(r *http.Request, origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" || !strings.EqualFold(u.Host, r.Host) {
+		return false
+	}
+	if gateway.Of(r).Interface != gateway.HTTP {
+		return true
+	}
+	_, err = netip.ParseAddr(u.Hostname())
+	return err == nil || strings.EqualFold(u.Hostname(), "localhost")
 }

@@ -84,9 +84,12 @@ func (h *Handler) matchers(query url.Values) ([]hub.Matcher, *refusal) {
 			if err != nil {
 				return nil, malformed(fmt.Sprintf("Parameter %s: %s.", name, strings.TrimPrefix(err.Error(), "hub: ")))
 			}
-			if !known[m] {
-				known[m] = true
-				list = append(list, m)
+			if known[m] {
+				continue
+			}
+			known[m] = true
+			if list = append(list, m); len(list) > h.o.Hub.MaxMatchers() { // the hub would say so, but patterns take time to compile
+				return nil, malformed(fmt.Sprintf("Expected %d topics and patterns at most.", h.o.Hub.MaxMatchers()))
 			}
 		}
 	}
