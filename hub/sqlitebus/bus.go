@@ -37,8 +37,8 @@ const (
 // Options of a Bus. All processes of one file should have the same. The zero value works.
 type Options struct {
 	// MaxAge, MaxEvents and MaxBytes bound the history; 0 is the default, negative no bound. Bytes are
-	// of events with what SQLite needs for each; the file is up to half as large again, and 4 MB of log beside it. The newest
-	// event is always kept.
+	// of events with what SQLite needs for each; the file is up to half as large again, and its log (-wal) 4 MB, for moments
+	// a few times that where many processes publish without a pause. The newest event is always kept.
 	MaxAge    time.Duration
 	MaxEvents int64
 	MaxBytes  int64
@@ -50,8 +50,8 @@ type Options struct {
 	Log *slog.Logger // nil: slog.Default()
 
 	now      func() time.Time // a test's clock
-	patience time.Duration    // for locks, DefaultPatience
 	pragma   string           // more settings of each connection
+	patience time.Duration
 	poll     time.Duration
 }
 

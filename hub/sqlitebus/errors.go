@@ -22,10 +22,14 @@ func (b *Bus) fault(err error) error {
 	case err == nil, errors.Is(err, hub.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
-	return fmt.Errorf("sqlitebus: %w: %s: %s: %w", hub.ErrUnavailable, b.path, advice(err), err)
+	what := b.path
+	if a := advice(err); a != "" {
+		what += ": " + a
+	}
+	return fmt.Errorf("sqlitebus: %w: %s: %w", hub.ErrUnavailable, what, err)
 }
 
-// advice says what is wrong, and what to do about it.
+// advice says what is wrong, and what to do about it, where err's own text doesn't.
 func advice(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -53,7 +57,7 @@ func advice(err error) string {
 	case lib.SQLITE_NOMEM:
 		return "there is no memory"
 	}
-	return "unexpected"
+	return ""
 }
 
 // code is SQLite's primary result code of an error; 0: it isn't SQLite's.

@@ -21,7 +21,7 @@ import (
 // unavailable checks an error: its kind, and that it names the file and says what to do.
 func unavailable(t testing.TB, what string, err error, path, want string) {
 	t.Helper()
-	if !errors.Is(err, hub.ErrUnavailable) || !strings.Contains(fmt.Sprint(err), path) || !strings.Contains(fmt.Sprint(err), want) {
+	if !errors.Is(err, hub.ErrUnavailable) || !strings.Contains(fmt.Sprint(err), ": "+path) || !strings.Contains(fmt.Sprint(err), want) {
 		t.Errorf("%s: got %v, expected one with %q", what, err, want)
 	}
 }
