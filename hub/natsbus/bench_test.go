@@ -3,6 +3,7 @@ package natsbus
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -122,6 +123,40 @@ func BenchmarkHistory(b *testing.B) {
 			fresh := open(b, bus.o, time.Hour, time.Hour)
 			read(b, fresh, hub.Query{After: "nothing"})
 			fresh.Close()
+		}
+	})
+}
+
+// BenchmarkFollow is how long it takes to follow a topic that nobody in the process follows yet, with 16 at a time, and
+// then to look at 5,000 of them, as after each connection.
+func BenchmarkFollow(b *testing.B) {
+	bus := benchBus(b, []string{newNode(b, nil).url()}, 1)
+	if err := bus.Check(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	var n atomic.Int64
+	follow := func() {
+		if _, err := bus.Follow(fmt.Sprint("topic", n.Add(1)), func(*hub.Event, bool) {}); err != nil {
+			b.Error(err)
+		}
+	}
+	b.Run("follow", func(b *testing.B) {
+		b.SetParallelism(8)
+		b.RunParallel(func(p *testing.PB) {
+			for p.Next() {
+				follow()
+			}
+		})
+	})
+	for n.Load() < 5000 {
+		follow()
+	}
+	feeds := slices.Collect(maps.Values(bus.feeds))[:5000]
+	b.Run("look at 5000", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			if err := bus.Publish(b.Context(), &hub.Event{ID: fmt.Sprint(i), Topic: "another"}); err != nil || !bus.lookAll(feeds, true, false) {
+				b.Fatal("not looked at", err)
+			}
 		}
 	})
 }

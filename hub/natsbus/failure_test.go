@@ -449,3 +449,33 @@ func TestNodeKilled(t *testing.T) {
 		}
 	}
 }
+
+// However many follow a topic, the process has one subscription for it.
+func TestOneSubscription(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, nil)
+	b := open(t, Options{Servers: []string{n.url()}, Name: newName()}, time.Hour, time.Hour)
+	if err := b.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := b.nc.NumSubscriptions()
+	var stops []func()
+	for range 50 {
+		for _, topic := range []string{"a", "b", hub.Everything} {
+			stop, err := b.Follow(topic, func(*hub.Event, bool) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			stops = append(stops, stop)
+		}
+	}
+	if got := b.nc.NumSubscriptions() - before; got != 3 {
+		t.Errorf("%d subscriptions, expected 3", got)
+	}
+	for _, stop := range stops {
+		stop()
+	}
+	if got := b.nc.NumSubscriptions() - before; got != 0 || len(b.feeds) != 0 {
+		t.Errorf("%d subscriptions and %d feeds are left", got, len(b.feeds))
+	}
+}

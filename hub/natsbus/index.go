@@ -11,8 +11,8 @@ import (
 )
 
 // index finds an event by its ID. NATS can't: a stream is indexed by subject, and an event's subject is its topic's, so
-// that followers know of each event which one of the topic was before it. So this process reads events' headers, from the
-// newest back until the one is found, and remembers what it has read, some 40 bytes for each event: an ID that isn't stored costs
+// that followers know of each event which one of the topic was before it. So this process reads events from the
+// newest back until the one is found, and remembers where each was, two numbers: an ID that isn't stored costs
 // a read of the whole history once, later only of what is new. Most who resume were away for seconds.
 type index struct {
 	b    *Bus
@@ -31,7 +31,8 @@ func idKey(id string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// find returns the sequence of the oldest event with this ID that is stored up to last; 0: none.
+// find returns the sequence of the event with this ID that is stored; 0: none. Of two, stored with more than the duplicate window
+// between them, it may be either.
 func (x *index) find(ctx context.Context, id string, st state, last uint64) (uint64, error) {
 	select {
 	case x.lock <- struct{}{}:

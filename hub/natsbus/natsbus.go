@@ -18,6 +18,10 @@
 // publish of it is a second event. History and presence are what the stream's leader says, though large answers
 // may come from its replicas. A leader that is cut off may answer for a few seconds as if nothing were newer.
 //
+// What a user of the servers has to be allowed: to publish to NAME.event.>, NAME.presence.>, $JS.API.INFO,
+// $JS.API.STREAM.*.NAME, $JS.API.STREAM.MSG.GET.NAME, $JS.API.DIRECT.GET.NAME, and the same of NAME-presence; to subscribe to
+// NAME.live.> and _INBOX.>. Nobody else should be: who may publish there needs no token of the hub.
+//
 // Servers: nats-server 2.10 or newer; history is read faster from 2.11 on.
 package natsbus
 
@@ -58,7 +62,7 @@ type Options struct {
 	MaxEvents int64
 	MaxBytes  int64
 	// DuplicateWindow is for how long an ID is stored only once. The servers keep each ID of that time in
-	// memory, some 200 bytes. Default, and least, hub.DuplicateWindow; at most MaxAge.
+	// memory. Default, and least, hub.DuplicateWindow; at most MaxAge.
 	DuplicateWindow time.Duration
 
 	// Timeout bounds what is called with a context without deadline. Default 10 s.
@@ -117,6 +121,9 @@ func newBus(o Options, lookEach, interval time.Duration) (*Bus, error) {
 func (b *Bus) Check(ctx context.Context) error {
 	return b.retry(ctx, "the stream can't be opened", b.events.open)
 }
+
+// Conn is the connection, for what else goes over it. Close closes it.
+func (b *Bus) Conn() *nats.Conn { return b.nc }
 
 // Close ends the connection. Members that this process has in the presence list are then lost, to others.
 func (b *Bus) Close() error {
