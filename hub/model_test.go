@@ -96,10 +96,8 @@ type modelReader struct {
 	last   map[string]int // the newest number of each topic
 	ended  int            // topics that are through
 	lastID string
-	gap    bool // since the newest event of any
 	gaps   map[string]bool
 	finish chan struct{}
-	gone   bool // what is written is from a connection that was cut
 }
 
 // run connects again and again until it has the end of all topics.

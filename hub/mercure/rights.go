@@ -23,7 +23,8 @@ func (h *Handler) Rights(header http.Header, user string) (*hub.Rights, error) {
 	if h.o.PublishAnyone || trusted {
 		r.Publish = []hub.Matcher{hub.All}
 	}
-	if cred.token == "" {
+	// Without keys a token is for somebody else: the web server, perhaps.
+	if cred.token == "" || len(h.o.SubscriberKeys)+len(h.o.PublisherKeys) == 0 {
 		if h.o.RequireToken {
 			return nil, errors.New("subscribing takes an access token: Authorization: Bearer TOKEN")
 		}

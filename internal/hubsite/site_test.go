@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"tandem/client"
 	"tandem/internal/config"
 	"tandem/session"
@@ -143,6 +145,68 @@ func TestWhose(t *testing.T) {
 	r.Header.Set("Access-Control-Request-Headers", "content-type, tandem-open")
 	if isMercure(r) {
 		t.Error("a session's preflight is taken for Mercure's")
+	}
+}
+
+// TestToken: what a token grants holds for its session, and an invalid one opens none.
+func TestToken(t *testing.T) {
+	secret := strings.Repeat("s", 32)
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const hubURL = "https://x.example/hub"
+	at := serve(t, parse(t, fmt.Sprintf("url = %q\npublisher_keys = %q\nsubscriber_keys = %q\n", hubURL, file, file)))
+	token := func(key string) string {
+		j := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"aud": hubURL, "exp": time.Now().Add(time.Hour).Unix(), "sub": "ann",
+			"authorization_details": []any{map[string]any{"type": "mercure", "actions": []string{"publish", "subscribe"}, "topics": []any{map[string]any{"match": "a"}}}}})
+		j.Header["typ"] = "at+jwt"
+		s, err := j.SignedString([]byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	talk := func(token string, requests ...string) (answers []string, err error) {
+		o := &client.Options{Header: http.Header{}}
+		if token != "" {
+			o.Header.Set("Authorization", "Bearer "+token)
+		}
+		c, err := client.Dial(ctx, at, o)
+		if err != nil {
+			return nil, err
+		}
+		defer c.CloseNow()
+		for _, r := range requests {
+			if err := c.Send(ctx, frame.Message{Data: []byte(r), Text: true}); err != nil {
+				return answers, err
+			}
+			m, err := c.Receive(ctx)
+			if err != nil {
+				return answers, err
+			}
+			answers = append(answers, string(m.Data))
+		}
+		return answers, nil
+	}
+	good := token(secret)
+	publish := `{"publish":{"topic":"a","data":"secret","id":"urn:1","private":true}}`
+	got, err := talk(good, publish, `{"publish":{"topic":"b"}}`, `{"presence":{}}`)
+	if err != nil || got[0] != `{"published":{"id":"urn:1"}}` || !strings.Contains(got[1], "forbidden") || !strings.Contains(got[2], "forbidden") {
+		t.Errorf("publishing with a token: %q %v", got, err)
+	}
+	history := `{"subscribe":{"topics":["a"],"earliest":true}}`
+	if got, err := talk(good, history, `{"unsubscribe":1}`); err != nil || got[1] != `{"event":{"id":"urn:1","topic":"a","data":"secret","private":true}}` {
+		t.Errorf("reading with a token: %q %v", got, err)
+	}
+	if got, err := talk("", history, publish); err != nil || !strings.Contains(got[1], "forbidden") {
+		t.Errorf("without a token: %q %v", got, err)
+	}
+	var over *frame.CloseError
+	if got, err := talk(token(strings.Repeat("x", 32)), history); !errors.As(err, &over) || over.Code != frame.CodePolicy {
+		t.Errorf("with a token of somebody else: %q %v", got, err)
 	}
 }
 
