@@ -39,8 +39,10 @@ var longAgo = time.Unix(1, 0)
 // Back-pressure: while the server takes no more of the body it isn't read here, and
 // while the response can't be written here the server's isn't read.
 type Relay struct {
-	// Socket is the server's path.
+	// Socket is the server's path; where Dial is set, only its name in the log.
 	Socket string
+	// Dial connects to a server that isn't on a unix socket of this host; nil: Socket.
+	Dial func(ctx context.Context) (net.Conn, error)
 	// Allowed says whether the user that serves there is the right one; nil: any.
 	Allowed func(uid uint32) bool
 	// Unreachable answers requests for which there is no connection; nil: 502.
@@ -54,7 +56,11 @@ func (x *Relay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
 	_ = rc.EnableFullDuplex()           // only HTTP/1 servers need it
 	_ = rc.SetReadDeadline(time.Time{}) // an http.Server's ReadTimeout is not meant for sessions
-	nc, err := x.dial(r.Context())
+	dial := x.Dial
+	if dial == nil {
+		dial = x.dial
+	}
+	nc, err := dial(r.Context())
 	if err != nil {
 		x.log().Warn("fcgi: relay: no connection", "socket", x.Socket, "error", err)
 		defer unread(w, rc, r)()

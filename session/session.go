@@ -104,10 +104,12 @@ func (s *Session) ID() string { return s.id }
 // Peer tells about the client. It must not be changed.
 func (s *Session) Peer() *Peer { return &s.peer }
 
+// Name is what log lines call the session: the beginning of its ID, with which nobody can
+// act for the client.
+func (s *Session) Name() string { return s.id[:len(s.handler.options.Owner)+9] }
+
 // Log is the logger for this session: its lines name the session.
-func (s *Session) Log() *slog.Logger {
-	return s.handler.options.Log.With("session", s.id[:len(s.handler.options.Owner)+9])
-}
+func (s *Session) Log() *slog.Logger { return s.handler.options.Log.With("session", s.Name()) }
 
 // Receive returns the client's next message. io.EOF: the client's input has
 // ended, messages can still be sent. A *CloseError: the session is over.

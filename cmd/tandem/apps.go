@@ -12,6 +12,7 @@ import (
 
 	"tandem/internal/config"
 	"tandem/internal/endpoint"
+	"tandem/internal/hubsite"
 	"tandem/internal/owner"
 	"tandem/internal/probe"
 	"tandem/internal/problem"
@@ -57,86 +58,113 @@ func (o owners) Claim(key string) (name string, release func(), err error) {
 	return o.Owner.Claim(key)
 }
 
+// served is an endpoint's handler, and what has to end.
+type served struct {
+	http.Handler
+	sessions *session.Handler
+	hub      *hubsite.Site // nil: it is none
+}
+
 // handler makes the handler of e. Errors are the configuration's.
-func (a *apps) handler(e *config.Endpoint) (*session.Handler, error) {
+func (a *apps) handler(e *config.Endpoint) (*served, error) {
 	log := a.log
 	if e.Name != "" {
 		log = log.With("endpoint", e.Name)
 	}
+	s := new(served)
 	var app session.App
+	var err error
 	switch e.App {
 	case config.AppEcho:
 		app = session.Echo
 	case config.AppProgram:
-		p, err := program.New(program.Options{
+		app, err = program.New(program.Options{
 			Command: e.Command, Dir: e.Dir, Env: environ(e.Env), PassEnv: e.PassEnv,
 			Framing: program.Framing(e.Framing), Stderr: program.Stderr(e.Stderr),
 			MaxMessage: e.MaxMessage, StdinGrace: none(e.StdinGrace), TermGrace: none(e.TermGrace),
 			Limiter: a.children,
 		})
-		if err != nil {
-			var oe *program.OptionError
-			if errors.As(err, &oe) {
-				err = a.config.Blame(e, oe.Key, errors.New(oe.Text))
-			}
-			return nil, err
-		}
-		app = p
+	case config.AppHub:
+		s.hub, app, err = hubsite.New(e, log)
 	}
-	return session.NewHandler(app, &session.Options{
+	var oe *program.OptionError
+	var ke *hubsite.KeyError
+	switch {
+	case errors.As(err, &oe):
+		return nil, a.config.Blame(e, oe.Key, errors.New(oe.Text))
+	case errors.As(err, &ke):
+		return nil, a.config.Blame(e, ke.Key, ke.Err)
+	case err != nil:
+		return nil, err
+	}
+	s.sessions = session.NewHandler(app, &session.Options{
 		Log: log, Limits: a.sessions, Origins: e.Origins,
 		Owner: a.owner.Name, Owners: owners{a.owner, e.Name},
 		MaxMessage: e.MaxMessage, LinesBuffer: e.LinesBuffer,
 		Heartbeat: e.Heartbeat, MaxIdle: e.MaxIdle, MaxLife: e.MaxLife, Grace: e.Grace,
-	}), nil
+	})
+	s.Handler = s.sessions
+	if s.hub != nil {
+		s.Handler = s.hub.Handler(s.sessions)
+	}
+	s.Handler = web.Handler(s.Handler, e.Page)
+	return s, nil
+}
+
+// reached is the way to h, which serves e: a hub is at its own URL, too.
+func (a *apps) reached(e *config.Endpoint, h http.Handler) endpoint.Endpoint {
+	to := endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: a.probes.Around(h, e.Probe)}
+	if e.App == config.AppHub && e.Path != "" { // without a path all requests are its
+		to.Also = hubsite.Paths(&e.Hub)
+	}
+	return to
 }
 
 // all makes the handlers of all endpoints, or reports all that is wrong.
-func (a *apps) all() (http.Handler, []*session.Handler, error) {
-	var handlers []*session.Handler
+func (a *apps) all() (http.Handler, []*served, error) {
+	var made []*served
 	var endpoints []endpoint.Endpoint
 	var errs []error
 	for _, e := range a.config.Endpoints {
-		h, err := a.handler(e)
+		s, err := a.handler(e)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		handlers = append(handlers, h)
-		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: a.probes.Around(web.Handler(h, e.Page), e.Probe)})
+		made = append(made, s)
+		endpoints = append(endpoints, a.reached(e, s))
 	}
-	return endpoint.New(endpoints, a.log), handlers, errors.Join(errs...)
+	return endpoint.New(endpoints, a.log), made, errors.Join(errs...)
 }
 
 // needed is all for few requests: an endpoint is made when the first one for it comes,
 // so that a CGI program starts no slower for the others, nor fails for them.
 // handlers returns those that were made.
-func (a *apps) needed() (h http.Handler, handlers func() []*session.Handler) {
+func (a *apps) needed() (h http.Handler, handlers func() []*served) {
 	var mu sync.Mutex
-	var made []*session.Handler
+	var made []*served
 	var endpoints []endpoint.Endpoint
 	for _, e := range a.config.Endpoints {
-		get := sync.OnceValues(func() (*session.Handler, error) {
-			h, err := a.handler(e)
+		get := sync.OnceValues(func() (*served, error) {
+			s, err := a.handler(e)
 			if err == nil {
 				mu.Lock()
 				defer mu.Unlock()
-				made = append(made, h)
+				made = append(made, s)
 			}
-			return h, err
+			return s, err
 		})
-		endpoints = append(endpoints, endpoint.Endpoint{Name: e.Name, Path: e.Path, Handler: a.probes.Around(http.HandlerFunc(
-			func(w http.ResponseWriter, r *http.Request) {
-				h, err := get()
-				if err != nil {
-					a.log.Error("configuration", "error", err)
-					problem.Write(w, http.StatusInternalServerError, "The configuration of this endpoint is wrong. The web server's error log says what to change.")
-					return
-				}
-				web.Handler(h, e.Page).ServeHTTP(w, r)
-			}), e.Probe)})
+		endpoints = append(endpoints, a.reached(e, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h, err := get()
+			if err != nil {
+				a.log.Error("configuration", "error", err)
+				problem.Write(w, http.StatusInternalServerError, "The configuration of this endpoint is wrong. The web server's error log says what to change.")
+				return
+			}
+			h.ServeHTTP(w, r)
+		})))
 	}
-	return endpoint.New(endpoints, a.log), func() []*session.Handler {
+	return endpoint.New(endpoints, a.log), func() []*served {
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Clone(made)
@@ -145,13 +173,21 @@ func (a *apps) needed() (h http.Handler, handlers func() []*session.Handler) {
 
 // shutdown ends the sessions of all handlers at once and waits until their apps are
 // done and other processes' requests for them are answered, or ctx is done.
-func (a *apps) shutdown(ctx context.Context, handlers []*session.Handler) error {
+func (a *apps) shutdown(ctx context.Context, list []*served) error {
 	a.probes.Close()
-	errs := make([]error, len(handlers)+1)
+	errs := make([]error, len(list)+1)
 	var wg sync.WaitGroup
-	wg.Go(func() { errs[len(handlers)] = a.owner.Close(ctx) })
-	for i, h := range handlers {
-		wg.Go(func() { errs[i] = h.Shutdown(ctx) })
+	wg.Go(func() { errs[len(list)] = a.owner.Close(ctx) })
+	for i, s := range list {
+		wg.Go(func() {
+			if s.hub == nil {
+				errs[i] = s.sessions.Shutdown(ctx)
+				return
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- s.hub.End(ctx) }()
+			errs[i] = errors.Join(s.sessions.Shutdown(ctx), <-ended, s.hub.Close())
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)

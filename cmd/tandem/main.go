@@ -53,11 +53,13 @@ func exitWith(status int, err error) error {
 }
 
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Serve FastCGI and HTTP as configured, until SIGTERM."`
-	Connect connectCmd `cmd:"" help:"Hold a session with an endpoint: stdin to it, its messages to stdout."`
-	Bench   benchCmd   `cmd:"" help:"Put load on an endpoint and measure it."`
-	Doctor  doctorCmd  `cmd:"" help:"Test the way to an endpoint, and say what to change where it is bad."`
-	Config  struct {
+	Serve     serveCmd     `cmd:"" help:"Serve FastCGI and HTTP as configured, until SIGTERM."`
+	Connect   connectCmd   `cmd:"" help:"Hold a session with an endpoint: stdin to it, its messages to stdout."`
+	Bench     benchCmd     `cmd:"" help:"Put load on an endpoint and measure it."`
+	Doctor    doctorCmd    `cmd:"" help:"Test the way to an endpoint, and say what to change where it is bad."`
+	Publish   publishCmd   `cmd:"" help:"Publish an event at a hub."`
+	Subscribe subscribeCmd `cmd:"" help:"Print the events of topics as they come."`
+	Config    struct {
 		Check checkCmd `cmd:"" help:"Check the configuration: status 0, or 78 and what is wrong."`
 		Show  showCmd  `cmd:"" help:"Print the configuration in force, defaults included."`
 	} `cmd:"" help:"Check or show the configuration."`

@@ -23,6 +23,7 @@ import (
 const (
 	AppEcho    = "echo"    // sends every message back
 	AppProgram = "program" // one child process per session
+	AppHub     = "hub"     // publish and subscribe
 )
 
 // Engines that FastCGI may name.
@@ -124,7 +125,7 @@ type Endpoint struct {
 	// Path is matched on segment boundaries. Clean, begins with "/", ends with
 	// none unless it is "/"; empty: no path.
 	Path string
-	App  string // AppEcho or AppProgram
+	App  string // AppEcho, AppProgram or AppHub
 
 	// Of AppProgram.
 	Command    []string
@@ -135,6 +136,8 @@ type Endpoint struct {
 	Stderr     string // log, client or both
 	StdinGrace time.Duration
 	TermGrace  time.Duration
+
+	Hub Hub // of AppHub
 
 	MaxMessage  int64
 	LinesBuffer int64
@@ -172,5 +175,6 @@ func NewEndpoint(name string) *Endpoint {
 		Heartbeat:   15 * time.Second,
 		Probe:       true,
 		Grace:       30 * time.Second,
+		Hub:         newHub(),
 	}
 }

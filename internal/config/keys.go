@@ -62,9 +62,9 @@ func (l *Limits) keys() []key {
 }
 
 func (e *Endpoint) keys() []key {
-	return []key{
+	return append([]key{
 		{"path", text{&e.Path, endpointPath}},
-		{"app", oneOf{&e.App, []string{AppEcho, AppProgram}}},
+		{"app", oneOf{&e.App, []string{AppEcho, AppProgram, AppHub}}},
 		{"command", command{&e.Command}},
 		{"dir", text{&e.Dir, nil}},
 		{"env", table{&e.Env}},
@@ -82,11 +82,14 @@ func (e *Endpoint) keys() []key {
 		{"origins", texts{&e.Origins, origin}},
 		{"page", boolean{&e.Page}},
 		{"probe", boolean{&e.Probe}},
-	}
+	}, e.Hub.keys()...)
 }
 
-// programKeys are the endpoint's keys that only AppProgram reads.
-var programKeys = []string{"command", "dir", "env", "pass_env", "framing", "stderr", "stdin_grace", "term_grace"}
+// appKeys are the endpoint's keys that only one app reads.
+var appKeys = map[string][]string{
+	AppProgram: {"command", "dir", "env", "pass_env", "framing", "stderr", "stdin_grace", "term_grace"},
+	AppHub:     names(new(Hub).keys()),
+}
 
 // address checks the form of a listen address; internal/listen does the rest.
 func address(s string) (string, error) {

@@ -367,16 +367,15 @@ func (d *decoder) check(c *Config) {
 			}
 			e.App = AppProgram
 		}
-		switch e.App {
-		case AppProgram:
-			if !has(e, "command") {
-				d.fail(d.at(e, "app"), errors.New(`app = "program" needs command = ["/path/to/program", "argument"]`))
-			}
-		case AppEcho:
-			for _, k := range programKeys {
-				if has(e, k) {
-					d.fail(e.key(k), errors.New(`only app = "program" has this key, this endpoint's app is "echo"`))
-				}
+		switch {
+		case e.App == AppProgram && !has(e, "command"):
+			d.fail(d.at(e, "app"), errors.New(`app = "program" needs command = ["/path/to/program", "argument"]`))
+		case e.App == AppHub:
+			d.hub(e, has)
+		}
+		for _, k := range e.keys() {
+			if app := e.foreign(k.name); app != "" && has(e, k.name) {
+				d.fail(e.key(k.name), fmt.Errorf("only app = %q has this key, this endpoint's app is %q", app, e.App))
 			}
 		}
 		if !has(e, "lines_buffer") {

@@ -62,6 +62,49 @@ app = "echo"
 max_message = "32MiB"
 `
 
+const hubA = "[endpoint.a]\napp = 'hub'\ndatabase = '/x/hub.db'\n"
+
+const fullHub = `[endpoint.news]
+app = "hub"
+database = "hub.db"
+database_sync = true
+history_age = "24h"
+history_events = 1000
+history_bytes = "1GiB"
+url = "https://example.org/.well-known/mercure"
+publisher_keys = "keys/publisher.pem"
+subscriber_keys = ["keys/a.jwks", "/b"]
+issuers = "https://issuer.example"
+cookie = "c"
+strict = true
+anonymous = false
+publish_users = ["ann", "bob"]
+presence = true
+max_data = "64KiB"
+max_matchers = 7
+queue_events = 8
+queue_bytes = "2MiB"
+slow = ["keep-latest   /prices/*", "drop-oldest *"]
+`
+
+func TestParseHub(t *testing.T) {
+	c, err := Parse("/etc/x/tandem.toml", fullHub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := newHub()
+	want.Database, want.DatabaseSync = "/etc/x/hub.db", true
+	want.HistoryAge, want.HistoryEvents, want.HistoryBytes = 24*time.Hour, 1000, 1<<30
+	want.URL, want.PublisherKeys, want.SubscriberKeys = "https://example.org/.well-known/mercure", []string{"/etc/x/keys/publisher.pem"}, []string{"/etc/x/keys/a.jwks", "/b"}
+	want.Issuers, want.Cookie, want.Strict, want.Anonymous = []string{"https://issuer.example"}, "c", true, false
+	want.PublishUsers, want.Presence = []string{"ann", "bob"}, true
+	want.MaxData, want.MaxMatchers, want.QueueEvents, want.QueueBytes = 64<<10, 7, 8, 2<<20
+	want.Slow = []string{"keep-latest /prices/*", "drop-oldest *"}
+	if got := c.Endpoints[0].Hub; !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
 func TestParseFull(t *testing.T) {
 	c, err := Parse("/etc/x/tandem.toml", full)
 	if err != nil {
@@ -74,7 +117,7 @@ func TestParseFull(t *testing.T) {
 		Env: map[string]string{"K": "V", "B": `a\b"c`}, PassEnv: []string{"LANG"},
 		Framing: "netstring", Stderr: "both", StdinGrace: 100 * time.Millisecond, TermGrace: 90 * time.Second,
 		MaxMessage: 2 << 20, LinesBuffer: 5000000, Heartbeat: time.Second, MaxLife: 24 * time.Hour, MaxIdle: 5 * time.Minute, Grace: 45 * time.Second,
-		Origins: []string{"https://example.org", "http://localhost:8080"},
+		Origins: []string{"https://example.org", "http://localhost:8080"}, Hub: newHub(),
 	}
 	if !reflect.DeepEqual(chat, want) {
 		t.Errorf("chat:\n got %+v\nwant %+v", chat, want)
@@ -109,6 +152,8 @@ func TestShowRoundTrip(t *testing.T) {
 		"top level": "command = [\"/bin/cat\"]\nheartbeat = '2s'\n",
 		"front":     "relay = 'unix:tandem.sock'\n",
 		"least":     "[endpoint.a]\napp = 'echo'\n",
+		"hub":       fullHub,
+		"hub, NATS": "app = 'hub'\nnats = ['nats://a:4222', 'tls://b']\nnats_credentials = 'x.creds'\nnats_replicas = 3\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := Parse("/etc/x/tandem.toml", data)
@@ -191,12 +236,12 @@ func TestParseErrors(t *testing.T) {
 		{"unknown table", "[endpont.a]\napp='echo'\n", []string{`t.toml:1: endpont: unknown key; did you mean "endpoint"?`}},
 		{"unknown implicit table", "\n[a.b.c]\nd=1\n", []string{`t.toml:2: a: unknown key; valid here: …limits`}},
 		{"unknown endpoint key", echo + "comand = 'x'\n", []string{`t.toml:3: endpoint.a.comand: …did you mean "command"?`}},
-		{"no key like it", echo + "zzz = 1\n", []string{`t.toml:3: endpoint.a.zzz: unknown key; valid here: app, command…origins`}},
+		{"no key like it", echo + "zzz = 1\n", []string{`t.toml:3: endpoint.a.zzz: unknown key; valid here: …app, command…origins`}},
 		{"key of another table", echo + "sessions = 3\n", []string{`t.toml:3: endpoint.a.sessions: …belongs in [limits]`}},
 		{"top key in a table", "[fastcgi]\ndrain = '1s'\n" + echo, []string{`t.toml:2: fastcgi.drain: …top of the file`}},
 		{"case counts", echo + "Path = '/x'\n", []string{`t.toml:3: endpoint.a.Path: …did you mean "path"?`}},
 		{"quoted key", echo + "'a \"b' = 1\n", []string{`t.toml:3: endpoint.a."a \"b": unknown key`}},
-		{"wrong app", "[endpoint.a]\napp = 'prgoram'\n", []string{`t.toml:2: endpoint.a.app: …one of echo, program; did you mean "program"?`}},
+		{"wrong app", "[endpoint.a]\napp = 'prgoram'\n", []string{`t.toml:2: endpoint.a.app: …one of echo, program, hub; did you mean "program"?`}},
 		{"number for text", "[endpoint.a]\napp = 3\n", []string{`t.toml:2: endpoint.a.app: got 3, expected one of`}},
 		{"text for number", "[limits]\nsessions = '3'\n" + echo, []string{`t.toml:2: limits.sessions: expected a whole number…got "3"`}},
 		{"negative", "[limits]\nchildren = -1\n" + echo, []string{`t.toml:2: limits.children: …got -1`}},
@@ -236,6 +281,20 @@ func TestParseErrors(t *testing.T) {
 		{"no app at top", "\nmax_idle = '1s'\n", []string{`t.toml: app: the endpoint has no app`}},
 		{"no command", "[endpoint.a]\n\napp = 'program'\n", []string{`t.toml:3: endpoint.a.app: …needs command`}},
 		{"echo with a command", echo + "command = 'cat'\n", []string{`t.toml:3: endpoint.a.command: only app = "program"`}},
+		{"echo with a key of hubs", echo + "presence = true\n", []string{`t.toml:3: endpoint.a.presence: only app = "hub"`}},
+		{"hub with a command", hubA + "command = 'cat'\n", []string{`t.toml:4: endpoint.a.command: only app = "program"`}},
+		{"hub without storage", "[endpoint.a]\napp = 'hub'\n", []string{`t.toml:2: endpoint.a.app: app = "hub" needs database…or nats`}},
+		{"hub with two storages", hubA + "nats = 'nats://x'\n", []string{`t.toml:4: endpoint.a.nats: …not both`}},
+		{"hub with a key of NATS", hubA + "nats_ca = 'x'\n", []string{`t.toml:4: endpoint.a.nats_ca: only a hub with nats`}},
+		{"NATS with a key of databases", "[endpoint.a]\napp = 'hub'\nnats = 'nats://x'\ndatabase_sync = true\n", []string{`t.toml:4: endpoint.a.database_sync: only a hub with a database`}},
+		{"NATS server", "[endpoint.a]\napp = 'hub'\nnats = 'x:4222'\n", []string{`t.toml:3: endpoint.a.nats: "x:4222" is no NATS server`}},
+		{"NATS replicas", "[endpoint.a]\napp = 'hub'\nnats = 'nats://x'\nnats_replicas = 2\n", []string{`t.toml:4: endpoint.a.nats_replicas: got 2, expected 1, 3 or 5`}},
+		{"hub URL", hubA + "url = '/.well-known/mercure'\n", []string{`t.toml:4: endpoint.a.url: …public URL`}},
+		{"keys without URL", hubA + "publisher_keys = 'x'\n", []string{`t.toml:4: endpoint.a.publisher_keys: …url = `}},
+		{"nobody may subscribe", hubA + "anonymous = false\n", []string{`t.toml:4: endpoint.a.anonymous: …nobody`}},
+		{"open with keys", hubA + "publish = 'anyone'\npublisher_keys = 'x'\nurl = 'https://x/'\n", []string{`t.toml:4: endpoint.a.publish: "anyone"`}},
+		{"slow policy", hubA + "slow = ['drop /x']\n", []string{`t.toml:4: endpoint.a.slow: got "drop /x", expected one of disconnect`}},
+		{"slow without a pattern", hubA + "slow = ['keep-latest']\n", []string{`t.toml:4: endpoint.a.slow: …topic or URL pattern`}},
 		{"buffer too small", echo + "lines_buffer = '1KiB'\n", []string{`t.toml:3: endpoint.a.lines_buffer: 1KiB can't hold one message of max_message = 1MiB`}},
 		{"drain too short", "drain = '1s'\n[endpoint.a]\ncommand='cat'\n", []string{`t.toml:1: drain: 1s would leave programs of [endpoint.a] behind…are 2s together`}},
 		{"no endpoint", "# nothing\n", []string{`t.toml: no endpoint: add [endpoint.NAME]`}},

@@ -53,10 +53,28 @@ func (e *Endpoint) shown() []key {
 		if k.name == "path" && e.Path == "" {
 			continue
 		}
-		if e.App != AppProgram && slices.Contains(programKeys, k.name) {
+		if e.foreign(k.name) != "" || e.App == AppHub && e.unused(k.name) {
 			continue
 		}
 		out = append(out, k)
 	}
 	return out
+}
+
+// foreign is the app that the key name is for, if that is another one than e's.
+func (e *Endpoint) foreign(name string) string {
+	for app, keys := range appKeys {
+		if app != e.App && slices.Contains(keys, name) {
+			return app
+		}
+	}
+	return ""
+}
+
+// unused tells whether a hub's key is for the storage that it doesn't have.
+func (e *Endpoint) unused(name string) bool {
+	if len(e.Hub.Servers) > 0 {
+		return name == "database" || name == "database_sync"
+	}
+	return name == "nats" || slices.Contains(natsKeys, name)
 }

@@ -28,21 +28,38 @@ import (
 
 // Endpoint is one handler and how it is reached.
 type Endpoint struct {
-	Name    string // what TANDEM_ENDPOINT calls it; may be empty
-	Path    string // clean, begins with "/"; empty: none
+	Name    string   // what TANDEM_ENDPOINT calls it; may be empty
+	Path    string   // clean, begins with "/"; empty: none
+	Also    []string // more paths
 	Handler http.Handler
 }
 
 // Router chooses among endpoints. It is safe for concurrent use.
 type Router struct {
-	endpoints []Endpoint // longest path first
+	endpoints []Endpoint
+	routes    []route // longest path first
 	log       *slog.Logger
+}
+
+type route struct {
+	path    string
+	handler http.Handler
 }
 
 // New makes a Router. Log gets a line for each request that finds no endpoint.
 func New(endpoints []Endpoint, log *slog.Logger) *Router {
 	r := &Router{endpoints: slices.Clone(endpoints), log: log}
-	slices.SortStableFunc(r.endpoints, func(a, b Endpoint) int { return len(b.Path) - len(a.Path) })
+	for _, e := range endpoints {
+		if e.Path != "" {
+			r.routes = append(r.routes, route{e.Path, e.Handler})
+		}
+	}
+	for _, e := range endpoints {
+		for _, p := range e.Also {
+			r.routes = append(r.routes, route{p, e.Handler})
+		}
+	}
+	slices.SortStableFunc(r.routes, func(a, b route) int { return len(b.path) - len(a.path) })
 	return r
 }
 
@@ -80,9 +97,9 @@ func (rt *Router) byPath(info *gateway.Info, r *http.Request) http.Handler {
 			return nil
 		}
 		p = clean
-		for _, e := range rt.endpoints {
-			if e.Path != "" && under(p, e.Path) {
-				return e.Handler
+		for _, to := range rt.routes {
+			if under(p, to.path) {
+				return to.handler
 			}
 		}
 	}
@@ -125,10 +142,8 @@ func (rt *Router) names() []string {
 
 func (rt *Router) paths() []string {
 	var l []string
-	for _, e := range rt.endpoints {
-		if e.Path != "" {
-			l = append(l, e.Path)
-		}
+	for _, to := range rt.routes {
+		l = append(l, to.path)
 	}
 	slices.Sort(l)
 	return l

@@ -30,6 +30,11 @@ var allowed = map[string]struct {
 	"tandem/internal/owner":    {own: []string{"tandem/fcgi", "tandem/cgi", "tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
 	"tandem/internal/endpoint": {own: []string{"tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong`},
 	"tandem/internal/probe":    {own: []string{"tandem/internal/gateway", "tandem/internal/problem"}, never: `^os/exec$|logrus|toml|kong`},
+	"tandem/hub":               {never: `^net/http$|^os/exec$|logrus|toml|kong`},
+	"tandem/hub/app":           {own: []string{"tandem/hub", "tandem/session", "tandem/session/frame", "tandem/session/flow", "tandem/internal/gateway", "tandem/internal/problem"}, never: `^os/exec$|logrus|toml|kong`},
+	"tandem/hub/mercure":       {own: []string{"tandem/hub", "tandem/internal/gateway", "tandem/internal/problem"}, never: `^os/exec$|logrus|toml|kong`},
+	"tandem/hub/sqlitebus":     {own: []string{"tandem/hub"}, never: `^net/http$|logrus|toml|kong`},
+	"tandem/hub/natsbus":       {own: []string{"tandem/hub"}, never: `logrus|toml|kong`},
 	"tandem/internal/doctor":   {own: []string{"tandem/internal/probe", "tandem/internal/gateway", "tandem/internal/problem", "tandem/session/frame", "tandem/session/flow"}, never: `^os/exec$|logrus|toml|kong`},
 }
 
