@@ -103,6 +103,7 @@ func (c *conn) request(m session.Message) error {
 	r, err := parse(m)
 	var a *answer
 	if err == nil {
+		c.s.WillBlock() // for the storage
 		a, err = c.do(r)
 	}
 	switch {

@@ -226,8 +226,9 @@ func (s *stream) detach() bool {
 	return ok
 }
 
-// Input, End and Lost make a stream a gateway.Sink: of a subscriber's request only its end is of interest.
+// Input, Turn, End and Lost make a stream a gateway.Sink: of a subscriber's request only its end is of interest.
 func (s *stream) Input([]byte) {}
+func (s *stream) Turn(func())  {}
 func (s *stream) End()         {}
 func (s *stream) Lost(error)   { go s.close() }
 
