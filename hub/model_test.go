@@ -67,20 +67,26 @@ func TestModel(t *testing.T) {
 		})
 	}
 	publishers.Wait()
-	for i := range counters { // the last of each topic: who has it has them all
-		publish(t, hubs[0], fmt.Sprintf("t%d", i), "end")
-	}
 	waited := make(chan struct{})
 	go func() {
 		readers.Wait()
 		close(waited)
 	}()
-	select {
-	case <-waited:
-	case <-time.After(60 * time.Second):
-		close(done)
-		readers.Wait()
-		t.Fatal("not all readers came to an end")
+	// The end of each topic, again and again: to who is slow one may be dropped, too.
+	for again, late := time.NewTicker(20*time.Millisecond), time.After(60*time.Second); ; {
+		for i := range topics {
+			publish(t, hubs[0], fmt.Sprintf("t%d", i), "end")
+		}
+		select {
+		case <-again.C:
+			continue
+		case <-waited:
+		case <-late:
+			close(done)
+			readers.Wait()
+			t.Fatal("not all readers came to an end")
+		}
+		return
 	}
 }
 
@@ -191,12 +197,11 @@ func (r *modelReader) take(u *hub.Update) {
 	r.lastID = u.ID
 	last := r.last[u.Topic]
 	if u.Data == "end" {
-		if r.last[u.Topic] < 0 {
-			r.t.Errorf("%s got the end of %s twice", r.name, u.Topic)
-		}
-		r.last[u.Topic] = -1
-		if r.ended++; r.ended == len(r.topics) {
-			close(r.finish)
+		if r.last[u.Topic] >= 0 {
+			r.last[u.Topic] = -1
+			if r.ended++; r.ended == len(r.topics) {
+				close(r.finish)
+			}
 		}
 		return
 	}

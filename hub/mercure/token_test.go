@@ -144,10 +144,61 @@ func TestAttacks6_3(t *testing.T) {
 		"spaces":                       " " + good,
 		"huge":                         good + strings.Repeat("A", maxToken),
 		"huge header":                  strings.Repeat("A", maxToken+1),
+		"huge, though signed":          hs(at, with("x", strings.Repeat("a", maxToken))),
 		"only dots":                    strings.Repeat(".", 1000),
 	} {
 		if g, err := h.verify(token, keys); err == nil {
 			t.Errorf("%s: passes, and grants %+v", name, g)
+		}
+	}
+}
+
+// TestPayload6_8: the first detail that has the subscription's matcher, or matches it as if it were a topic.
+func TestPayload6_8(t *testing.T) {
+	detail := func(payload string, topics ...any) map[string]any {
+		d := grant("subscribe", topics...)
+		if payload != "" {
+			d["payload"] = map[string]string{"is": payload}
+		}
+		return d
+	}
+	h := verifier(t, Options{})
+	g, err := h.verify(access(t,
+		detail("exact", exact("https://example.com/a")),
+		detail("own", pattern("https://example.com/:id(\\d+)")),
+		detail("", exact("none")),
+		detail("pattern", pattern("https://example.com/:x")),
+		detail("rest", exact("*"))), secretKeys(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ typ, pattern, want string }{
+		{hub.Exact, "https://example.com/a", `{"is":"exact"}`},
+		{hub.URLPattern, "https://example.com/:id(\\d+)", `{"is":"own"}`},
+		{hub.Exact, "https://example.com/7", `{"is":"own"}`},
+		{hub.Exact, "none", ""},
+		{hub.URLPattern, "https://example.com/:x", `{"is":"pattern"}`},
+		{hub.Exact, "*", `{"is":"rest"}`},
+	} {
+		m, err := hub.ParseMatcher(tt.typ, tt.pattern, testURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := g.payload(m); got != tt.want {
+			t.Errorf("%s %s: %q, want %q", tt.typ, tt.pattern, got, tt.want)
+		}
+	}
+	g, err = h.verify(claim(t, map[string]any{"subscribe": []any{"a", map[string]any{"match": "b", "payload": map[string]int{"x": 1}}}, "payload": map[string]int{"all": 1}}), secretKeys(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for topic, want := range map[string]string{"a": `{"all":1}`, "b": `{"x":1}`} {
+		m, err := hub.ParseMatcher(hub.Exact, topic, testURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := g.payload(m); got != want {
+			t.Errorf("earlier drafts: %s: %q, want %q", topic, got, want)
 		}
 	}
 }

@@ -154,7 +154,8 @@ func BenchmarkFollow(b *testing.B) {
 	feeds := slices.Collect(maps.Values(bus.feeds))[:5000]
 	b.Run("look at 5000", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
-			if err := bus.Publish(b.Context(), &hub.Event{ID: fmt.Sprint(i), Topic: "another"}); err != nil || !bus.lookAll(feeds, true, false) {
+			e := &hub.Event{ID: fmt.Sprint(i), Topic: "another"}
+			if err := bus.Publish(b.Context(), e); err != nil || !bus.lookAll(feeds, e.Seq, true, false) {
 				b.Fatal("not looked at", err)
 			}
 		}

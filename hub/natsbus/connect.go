@@ -245,7 +245,7 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 		for _, f := range b.feeds {
 			if f.has(sub) {
 				b.log.Warn("natsbus: followers are slow: events are fetched again", "topic", f.topic)
-				b.tasks.Go(func() { f.look(true, false) })
+				b.tasks.Go(func() { f.look(0, true, false) })
 			}
 		}
 		return
@@ -279,6 +279,7 @@ func (b *Bus) retry(ctx context.Context, what string, op func(context.Context) e
 	stop := context.AfterFunc(b.ctx, cancel)
 	defer stop()
 	wait := 5 * time.Millisecond
+	var why error // the last that says more than that time was up
 	for {
 		reconnected := b.reconnected()
 		var err error
@@ -298,12 +299,14 @@ func (b *Bus) retry(ctx context.Context, what string, op func(context.Context) e
 			return nil
 		case errors.As(err, &f):
 			return f.error
+		case why == nil, !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled):
+			why = err
 		}
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return b.unavailable(ctx, what, err)
+			return b.unavailable(ctx, what, why)
 		case <-reconnected:
 		case <-t.C:
 		}

@@ -240,9 +240,9 @@ func (fd *feed) fetch(ctx context.Context, to uint64, doubt bool) error {
 	return nil
 }
 
-// look gives what the stream has and the subscription never brought. A stream that was remade may have had
+// look gives what the stream has up to a sequence, 0: its last, and the subscription never brought. A stream that was remade may have had
 // events that nobody knows of.
-func (fd *feed) look(doubt, remade bool) error {
+func (fd *feed) look(to uint64, doubt, remade bool) error {
 	<-fd.ready
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
@@ -251,11 +251,14 @@ func (fd *feed) look(doubt, remade bool) error {
 	}
 	fd.live = false
 	fd.lost = fd.lost || remade
-	st, err := fd.b.events.state(fd.b.ctx)
-	if err != nil {
-		return err
+	if to == 0 {
+		st, err := fd.b.events.state(fd.b.ctx)
+		if err != nil {
+			return err
+		}
+		to = st.last
 	}
-	if err := fd.fetch(fd.b.ctx, st.last, doubt); err != nil {
+	if err := fd.fetch(fd.b.ctx, to, doubt); err != nil {
 		return err
 	}
 	if fd.lost {
@@ -322,7 +325,7 @@ func (b *Bus) lookAfter() {
 				return settled || !quiet
 			})
 		}
-		if !b.lookAll(feeds, doubt, remade) {
+		if !b.lookAll(feeds, st.last, doubt, remade) {
 			continue
 		}
 		doubt, created = false, st.created
@@ -336,7 +339,7 @@ func (b *Bus) lookAfter() {
 // lookers is how many feeds are looked at at a time.
 const lookers = 16
 
-func (b *Bus) lookAll(feeds []*feed, doubt, remade bool) (ok bool) {
+func (b *Bus) lookAll(feeds []*feed, to uint64, doubt, remade bool) (ok bool) {
 	var failed atomic.Bool
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, lookers)
@@ -344,7 +347,7 @@ func (b *Bus) lookAll(feeds []*feed, doubt, remade bool) (ok bool) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if fd.look(doubt, remade) != nil {
+			if fd.look(to, doubt, remade) != nil {
 				failed.Store(true)
 			}
 		})

@@ -204,7 +204,7 @@ func TestTLS(t *testing.T) {
 	}{
 		{"trusted", serverTLS, n.url(), ""},
 		{"another's CA", TLS{CAFile: other, CertFile: cert, KeyFile: key}, n.url(), "signed by unknown authority"},
-		{"no client certificate", TLS{CAFile: ca}, n.url(), "certificate required"},
+		{"no client certificate", TLS{CAFile: ca}, n.url(), "tls"},
 		{"insecure", TLS{CertFile: cert, KeyFile: key, Insecure: true}, n.url(), ""},
 		{"a server without", TLS{CAFile: ca}, plain.url(), "secure connection not available"},
 		{"a URL that says so", TLS{}, strings.Replace(plain.url(), "nats:", "tls:", 1), "secure connection not available"},

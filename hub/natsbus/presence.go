@@ -50,8 +50,8 @@ type presence struct {
 
 // process is one as the stream shows it.
 type process struct {
-	time  time.Time // of the last sign of life
-	seq   uint64    // of that; 0: none yet
+	time  time.Time // of the last message
+	seq   uint64    // of the last sign of life; 0: none yet
 	state string
 	slots map[string][]hub.Member
 }
@@ -313,6 +313,9 @@ func (p *presence) apply(m *message) {
 			p.b.log.Error("natsbus: members can't be read", "subject", m.subject, "error", err)
 		}
 		proc.slots[what] = members
+		if proc.state == isAlive && m.time.After(proc.time) {
+			proc.time = m.time
+		}
 		return
 	}
 	var s sign
@@ -357,7 +360,7 @@ func (p *presence) bury(ctx context.Context) error {
 				delete(p.buried, name)
 			}
 			continue
-		case proc.state == isAlive && (!p.away(proc, 3) || time.Since(p.steady) < p.interval):
+		case proc.state == isAlive && (!p.away(proc, 3) || p.called.Sub(p.steady) < p.interval):
 			continue
 		}
 		seq, err := p.put(ctx, p.subject(name, "alive"), &sign{State: isDead, By: p.me}, &proc.seq)

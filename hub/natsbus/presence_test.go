@@ -39,7 +39,7 @@ func TestProcessDies(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nil)
 	o := Options{Servers: []string{n.url()}, Name: newName()}
-	const interval = 100 * time.Millisecond
+	const interval = time.Second
 	a, b, c := open(t, o, time.Hour, interval), open(t, o, time.Hour, interval), open(t, o, time.Hour, interval)
 	there(t, a, "a1", "a2")
 	there(t, b, "b")
@@ -83,8 +83,7 @@ func TestManyMembers(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nil)
 	o := Options{Servers: []string{n.url()}, Name: newName()}
-	const interval = 100 * time.Millisecond
-	a, b := open(t, o, time.Hour, interval), open(t, o, time.Hour, interval)
+	a, b := open(t, o, time.Hour, time.Second), open(t, o, time.Hour, time.Second)
 	var all []string
 	for i := range 5000 {
 		all = append(all, fmt.Sprint("subscriber", i))
@@ -98,11 +97,11 @@ func TestManyMembers(t *testing.T) {
 		t.Errorf("%s is present, %d are lost", present, len(strings.Fields(lost)))
 	}
 	until(t, "nothing is left of the dead", func() bool {
-		there(t, b)
 		s, err := b.js.Stream(t.Context(), o.Name+"-presence")
 		if err != nil {
 			t.Fatal(err)
 		}
+		there(t, b)
 		return s.CachedInfo().State.Msgs == 2 // b's sign of life and its slot
 	})
 }
