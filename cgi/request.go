@@ -2,6 +2,7 @@ package cgi
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	stdcgi "net/http/cgi"
 	"strconv"
@@ -30,13 +31,14 @@ func NewRequest(vars map[string]string) (*http.Request, error) {
 	if _, _, ok := http.ParseHTTPVersion(proto); !ok && proto != "INCLUDED" {
 		return nil, fmt.Errorf("bad SERVER_PROTOCOL %q, expected one such as HTTP/1.1%s", proto, hint)
 	}
-	m := make(map[string]string, len(vars))
-	for k, v := range vars {
-		m[k] = v
+	length, target := vars["CONTENT_LENGTH"], originForm(vars["REQUEST_URI"])
+	m := vars
+	if _, err := strconv.ParseInt(length, 10, 64); err != nil && length != "" || proto != vars["SERVER_PROTOCOL"] || target != vars["REQUEST_URI"] {
+		m = maps.Clone(vars)
+		delete(m, "CONTENT_LENGTH")
+		m["SERVER_PROTOCOL"] = proto
+		m["REQUEST_URI"] = target
 	}
-	delete(m, "CONTENT_LENGTH")
-	m["SERVER_PROTOCOL"] = proto
-	m["REQUEST_URI"] = originForm(vars["REQUEST_URI"])
 	r, err := stdcgi.RequestFromMap(m)
 	if err != nil {
 		return nil, err
@@ -44,7 +46,7 @@ func NewRequest(vars map[string]string) (*http.Request, error) {
 	if ct := vars["CONTENT_TYPE"]; ct != "" {
 		r.Header.Set("Content-Type", ct)
 	}
-	r.ContentLength = contentLength(r.Method, vars["CONTENT_LENGTH"])
+	r.ContentLength = contentLength(r.Method, length)
 	return r, nil
 }
 

@@ -3,6 +3,8 @@ package session
 import (
 	"net"
 	"net/http"
+	"strings"
+	"unique"
 
 	"tandem/internal/gateway"
 )
@@ -22,10 +24,12 @@ type Peer struct {
 func newPeer(r *http.Request, info *gateway.Info) Peer {
 	p := Peer{
 		Interface: info.Interface,
-		Software:  info.Software,
-		User:      info.User,
-		Header:    r.Header,
-		Vars:      info.Vars,
+		// What stays when the request is let go must not hold all its variables, which
+		// may be pieces of one string.
+		Software: unique.Make(info.Software).Value(),
+		User:     strings.Clone(info.User),
+		Header:   r.Header,
+		Vars:     info.Vars,
 	}
 	p.Header.Set("Host", r.Host) // which net/http keeps apart, and programs know as HTTP_HOST
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -90,11 +89,13 @@ func newSession(h *Handler, peer Peer, framed bool) *Session {
 	return s
 }
 
+var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
 // randomID is 128 random bits as 26 characters of [a-z2-7].
 func randomID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+	return idEncoding.EncodeToString(b[:])
 }
 
 // ID names the session. Who knows it can act for the client: don't show it to

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -113,32 +115,19 @@ func Dial(ctx context.Context, address string, i int) (net.Conn, error) {
 // open sends the header and the session's beginning, and waits for the answer.
 func (s *raw) open(w *Wire) error {
 	s.conn.SetDeadline(time.Now().Add(Patience))
-	var b strings.Builder
-	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nTandem-Transport: single\r\nAccept-Encoding: identity\r\nIncremental: ?1\r\n",
-		w.URL.RequestURI(), w.URL.Host, w.Codec.MediaType())
-	if s.chunked {
-		b.WriteString("Transfer-Encoding: chunked\r\n")
-	} else {
-		fmt.Fprintf(&b, "Content-Length: %d\r\n", w.Declared)
-	}
-	if err := w.Header.Write(&b); err != nil {
-		return err
-	}
-	b.WriteString("\r\n")
-	first, err := s.wire.open(s.begin())
+	b, err := s.wire.open(s.begin())
 	if err != nil {
 		return err
 	}
-	if len(first) == len(s.begin()) { // nothing starts before the first byte of a body
-		if first, err = s.wire.send(first, 1); err != nil {
+	if len(b) == len(s.begin()) { // nothing starts before the first byte of a body
+		if b, err = s.wire.send(b, 1); err != nil {
 			return err
 		}
 	}
-	if first, err = s.finish(first); err != nil {
+	if b, err = s.finish(b); err != nil {
 		return err
 	}
-	b.Write(first)
-	if _, err := io.WriteString(s.conn, b.String()); err != nil {
+	if _, err := s.conn.Write(append(w.header(), b...)); err != nil {
 		return err
 	}
 	if err := s.header(); err != nil {
@@ -154,24 +143,59 @@ func (s *raw) open(w *Wire) error {
 	}
 }
 
+// header is the request's header.
+func (w *Wire) header() []byte {
+	b := make([]byte, 0, 1<<10)
+	b = append(append(append(b, "POST "...), w.URL.RequestURI()...), " HTTP/1.1\r\nHost: "...)
+	b = append(append(append(b, w.URL.Host...), "\r\nContent-Type: "...), w.Codec.MediaType()...)
+	b = append(b, "\r\nTandem-Transport: single\r\nAccept-Encoding: identity\r\nIncremental: ?1\r\n"...)
+	if w.Declared == 0 {
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	} else {
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), w.Declared, 10), "\r\n"...)
+	}
+	if len(w.Header) > 0 {
+		more := bytes.NewBuffer(b)
+		w.Header.Write(more) // to memory, which doesn't fail
+		b = more.Bytes()
+	}
+	return append(b, "\r\n"...)
+}
+
 // header reads the response's header.
 func (s *raw) header() error {
 	var got []byte
 	for {
 		n, err := s.conn.Read(s.in)
-		got = append(got, s.in[:n]...)
-		if head, body, ok := strings.Cut(string(got), "\r\n\r\n"); ok {
-			if !strings.HasPrefix(head, "HTTP/1.1 200 ") {
+		if got == nil {
+			got = s.in[:n] // all of it, usually
+		} else {
+			got = append(got, s.in[:n]...)
+		}
+		if head, body, ok := bytes.Cut(got, []byte("\r\n\r\n")); ok {
+			if !bytes.HasPrefix(head, []byte("HTTP/1.1 200 ")) {
 				return fmt.Errorf("expected status 200, got %.500q", got)
 			}
-			s.body.plain = !strings.Contains(strings.ToLower(head), "\r\ntransfer-encoding: chunked")
-			s.plain, err = s.body.take([]byte(body), s.plain)
+			s.body.plain = !chunked(head)
+			s.plain, err = s.body.take(body, s.plain)
 			return err
 		}
 		if err != nil {
 			return fmt.Errorf("expected a response's header, got %.500q and %w", got, err)
 		}
+		got = bytes.Clone(got)
 	}
+}
+
+// chunked tells whether a response with this header is.
+func chunked(head []byte) bool {
+	field := []byte("\r\ntransfer-encoding: chunked")
+	for ; len(head) >= len(field); head = head[1:] {
+		if head[0] == '\r' && bytes.EqualFold(head[:len(field)], field) {
+			return true
+		}
+	}
+	return false
 }
 
 // begin begins a piece of the request's body.

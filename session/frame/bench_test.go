@@ -3,11 +3,12 @@ package frame
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 )
 
 // benchFrames are messages as they come: plain text, text with a JSON object in
-// it, which json must escape, and bytes.
+// it, which json must escape, and bytes; and a server's open frame.
 func benchFrames() map[string]Frame {
 	frames := map[string]Frame{}
 	for _, size := range []int{64, MaxData} {
@@ -17,6 +18,8 @@ func benchFrames() map[string]Frame {
 			frames[fmt.Sprintf("%s/%d", kind, size)] = Frame{Type: TypeMessage, Seq: 123456, Data: data, Text: kind != "bytes"}
 		}
 	}
+	frames["open"] = Frame{Type: TypeOpen, Version: Version, Session: strings.Repeat("x", 43), Transport: "single",
+		Heartbeat: 15000, Window: 64 << 10, Messages: 64, Grace: 60000, MaxMessage: 1 << 20}
 	return frames
 }
 

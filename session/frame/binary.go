@@ -59,7 +59,7 @@ func (binaryCodec) Append(dst []byte, f *Frame) ([]byte, error) {
 		return appendHead(dst, f.Type, 0, uint64(f.Code), f.RetryMS), nil
 	case TypeOpen:
 		// Rare, and it must stay open to new fields: the JSON object.
-		open := append(appendOpen([]byte("{"), f), '}')
+		open := append(appendOpen(append(make([]byte, 0, usualOpen), '{'), f), '}')
 		if len(open) > maxPayload {
 			return dst, Errorf(CodeTooBig, "binary: expected an open frame of at most %d bytes, got %d", maxPayload, len(open))
 		}
@@ -67,6 +67,9 @@ func (binaryCodec) Append(dst []byte, f *Frame) ([]byte, error) {
 	}
 	return appendHead(dst, f.Type, 0), nil // empty, start
 }
+
+// usualOpen is what an open frame's payload takes, in bytes, with room to spare.
+const usualOpen = 256
 
 // appendHead appends type and length, and the numbers that the payload starts
 // with; more bytes of payload follow.
@@ -150,10 +153,12 @@ func (r *payload) decode(f *Frame) {
 		f.Code = Code(r.number("code", minCode, maxCode))
 		f.RetryMS = r.number("retry_ms", 0, MaxInt)
 	case TypeOpen:
-		o := parseObject("binary", r.rest)
-		o.kind = "open"
-		o.open(f)
-		r.err = o.err
+		if !decodeFastOpen(r.rest, f) {
+			o := parseObject("binary", r.rest)
+			o.kind = "open"
+			o.open(f)
+			r.err = o.err
+		}
 	}
 	if r.kind <= TypeDetach {
 		f.Type = r.kind

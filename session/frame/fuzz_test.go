@@ -84,6 +84,8 @@ func FuzzJSON(f *testing.F) {
 			{`{"type":"message","seq":1,"data64":"`, `","more":true}`},
 			{`{"type":"message","seq":`, `,"data":"x"}`},
 			{`{"type":"ack","received":1,"window":`, `,"messages":3}`},
+			{`{"type":"open","version":1,`, `}`},
+			{`{"type":"open","session":"`, `","start":false}`},
 		} {
 			line := slices.Concat([]byte(around[0]), in, []byte(around[1]))
 			if !bytes.Contains(line, []byte("\n")) {

@@ -9,8 +9,9 @@ import (
 )
 
 // The short way through a line of the json codec: messages and acks in the form
-// that Append gives them, with any legal escapes in the text. It judges nothing:
-// whatever else comes, errors too, goes the long way (json_object.go).
+// that Append gives them, open frames with their fields in any order, and any legal
+// escapes in the text. It judges nothing: whatever else comes, errors too, goes the long
+// way (json_object.go).
 
 // decodeFast fills f and reports true if line has that form. It allocates only
 // for data that must be unescaped or comes as base64.
@@ -27,8 +28,22 @@ func decodeFast(line []byte, f *Frame) bool {
 		ok = c.number(&g.Received) &&
 			c.literal(`,"window":`) && c.number(&g.Window) &&
 			c.literal(`,"messages":`) && c.number(&g.Messages)
+	case c.literal(`{"type":"open",`):
+		g.Type = TypeOpen
+		ok = c.open(&g)
 	}
 	if !ok || !c.literal("}") || len(c) > 0 {
+		return false
+	}
+	*f = g
+	return true
+}
+
+// decodeFastOpen is decodeFast for the open frame of the binary codec.
+func decodeFastOpen(object []byte, f *Frame) bool {
+	c := cursor(object)
+	var g Frame
+	if !c.literal("{") || !c.open(&g) || !c.literal("}") || len(c) > 0 {
 		return false
 	}
 	*f = g
@@ -73,6 +88,46 @@ func (c *cursor) message(f *Frame) bool {
 	}
 	f.More = c.literal(`,"more":true`)
 	return ok && len(f.Data) <= MaxData
+}
+
+// open takes the fields of an open frame.
+func (c *cursor) open(f *Frame) bool {
+	for {
+		ok := false
+		switch {
+		case c.literal(`"version":`):
+			ok = c.number(&f.Version)
+		case c.literal(`"session":"`):
+			ok = c.name(&f.Session)
+		case c.literal(`"transport":"`):
+			ok = c.name(&f.Transport)
+		case c.literal(`"heartbeat":`):
+			ok = c.number(&f.Heartbeat)
+		case c.literal(`"window":`):
+			ok = c.number(&f.Window)
+		case c.literal(`"messages":`):
+			ok = c.number(&f.Messages)
+		case c.literal(`"grace":`):
+			ok = c.number(&f.Grace)
+		case c.literal(`"max_message":`):
+			ok = c.number(&f.MaxMessage)
+		case c.literal(`"start":`):
+			f.Hold = c.literal("false")
+			ok = f.Hold || c.literal("true")
+		}
+		if !ok {
+			return false
+		}
+		if !c.literal(",") {
+			return true
+		}
+	}
+}
+
+func (c *cursor) name(s *string) bool {
+	text, ok := c.text()
+	*s = string(text)
+	return ok && utf8.Valid(text)
 }
 
 // text takes the rest of a string and its closing quote. The result is the

@@ -11,7 +11,8 @@ import (
 )
 
 // The long way through a line of the json codec: any JSON object, and the error
-// for what is none. The open frame of the binary codec comes here too.
+// for what is none. The open frame of the binary codec comes here too, where it is
+// not in the usual form.
 
 // decodeObject fills f from a line of JSON.
 func decodeObject(line []byte, f *Frame) error {

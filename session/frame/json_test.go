@@ -188,6 +188,11 @@ func TestJSONFastIsTaken(t *testing.T) {
 		`{"type":"message","seq":1,"data":"x\"\u00e9y"}`:         true,
 		`{"type":"message","seq":1,"data64":"AA==","more":true}`: true,
 		`{"type":"ack","received":1,"window":2,"messages":3}`:    true,
+		`{"type":"open","window":1,"version":1,"start":true}`:    true,
+		`{"type":"open","version":1,"session":"\u00e9"}`:         true,
+		`{"type":"open","version":1,"new":2}`:                    false,
+		`{"type":"open","version":01}`:                           false,
+		`{"type":"open","version":1,}`:                           false,
 		`{"type":"message","seq":1}`:                             false,
 		`{"type":"start"}`:                                       false,
 	} {

@@ -186,7 +186,9 @@ func (both *pair) measure(ctx context.Context, p plan, progress io.Writer) (star
 	fmt.Fprintf(progress, "bench: start of a %s\n", both.name)
 	all := starts{name: both.name, names: [2]string{both.both[0].name, both.both[1].name}}
 	for round := range p.starts*both.times + 1 {
-		for i, s := range both.both {
+		for turn := range both.both {
+			i := (round + turn) % len(both.both)
+			s := both.both[i]
 			got, err := s.run(ctx)
 			if err != nil {
 				return all, fmt.Errorf("%s, %s: %w", both.name, s.name, err)

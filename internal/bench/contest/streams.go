@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ var payload = bench.Payload(64)
 type stream struct {
 	conn    net.Conn
 	message []byte // as it is sent
+	end     []byte // what a session ends with in order; nil: with the connection
 	out     []byte
 	in      []byte
 	plain   []byte // what was read and not taken yet
@@ -64,7 +66,21 @@ func (s *stream) Receive() (int, error) {
 }
 
 func (s *stream) Deadline(t time.Time) { s.conn.SetDeadline(t) }
-func (s *stream) Close() error         { return s.conn.Close() }
+
+// Close waits for the server's end: what it still did after this would fall into
+// the time of whoever is measured next.
+func (s *stream) Close() error {
+	defer s.conn.Close()
+	if s.end == nil {
+		return nil
+	}
+	s.Deadline(time.Now().Add(bench.Patience))
+	if _, err := s.conn.Write(s.end); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, s.conn)
+	return err
+}
 
 // tcp opens plain connections.
 func tcp(address string, buffer int) bench.Opener {
@@ -95,6 +111,7 @@ func webSocket(host, path string, buffer int) bench.Opener {
 		}
 		// FIN and text; a mask of zeros leaves the payload as it is, and costs the server as much as another.
 		s.message = append([]byte{0x81, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...)
+		s.end = []byte{0x88, 0x82, 0, 0, 0, 0, 1000 >> 8, 1000 & 0xff} // FIN and close, normal
 		s.take = takeWebSocket
 		return s, nil
 	}
