@@ -46,7 +46,7 @@ type conn struct {
 	reader   reader               // guarded by mu
 	recalled bool                 // a goroutine shall read again; guarded by mu
 	nudged   bool                 // the goroutine that reads was woken, to hand over; guarded by mu
-	timed    bool                 // the read deadline is for params; guarded by mu
+	timed    bool                 // the read deadline is for params; set by the reader, with mu held
 	fed      *request             // has got input since its last Turn; owner: who reads
 	rest     recordHeader         // what is left of a STDIN record: length and padding; owner: who reads
 	readErr  error                // of a poller's read; owner: who reads
@@ -65,10 +65,12 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, h http.Handler) *conn {
-	return &conn{
+	c := &conn{
 		srv: s, nc: nc, in: newInput(nc), handler: h,
 		done: make(chan struct{}), writing: make(chan struct{}, 1),
 	}
+	c.in.waits = c.limitParams
+	return c
 }
 
 func (c *conn) log() *slog.Logger { return c.srv.log() }

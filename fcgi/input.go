@@ -16,9 +16,11 @@ type input struct {
 	raw syscall.RawConn       // nil: nc is no socket, and waits with a buffer in hand
 	try func(fd uintptr) bool // in.tryRead
 	err error                 // of tryRead
-	buf []byte                // nil, or a large buffer whose bytes from at to end wait
-	at  int
-	end int
+	// waits, if not nil, is called before a read that may wait.
+	waits func()
+	buf   []byte // nil, or a large buffer whose bytes from at to end wait
+	at    int
+	end   int
 }
 
 func newInput(nc net.Conn) *input {
@@ -38,6 +40,9 @@ func newInput(nc net.Conn) *input {
 
 // fill waits until more has come.
 func (in *input) fill() error {
+	if in.waits != nil {
+		in.waits()
+	}
 	if in.at == in.end {
 		in.release()
 	} else if in.at > 0 {

@@ -161,7 +161,9 @@ func (c *conn) begin(id uint16, role int, keep bool) error {
 		q.cancel(nil)
 	default:
 		c.pending++
-		c.limitRead(true)
+		if c.timed {
+			c.limitRead(true)
+		}
 	}
 	return nil
 }
@@ -179,8 +181,16 @@ func (c *conn) abort(q *request) {
 // paramsEnd takes a request off those that are waited for.
 func (c *conn) paramsEnd() {
 	c.pending--
-	if c.pending == 0 {
+	if c.pending == 0 && c.timed {
 		c.limitRead(false)
+	}
+}
+
+// limitParams sets the time for params once they are waited for: mostly they have come
+// with the beginning of their request, and two timers would have been for nothing.
+func (c *conn) limitParams() {
+	if c.pending > 0 && !c.timed {
+		c.limitRead(true)
 	}
 }
 
