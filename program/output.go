@@ -118,7 +118,7 @@ func (o *output) take(fd uintptr) bool {
 			o.buf = buffer()
 		}
 		room := len(o.buf) - o.w
-		n, err := unix.Read(int(fd), o.buf[o.w:])
+		n, err := readNow(fd, o.buf[o.w:])
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -128,7 +128,7 @@ func (o *output) take(fd uintptr) bool {
 				o.buf = nil
 			}
 			return false
-		case err != nil:
+		case err != 0:
 			o.end(os.NewSyscallError("read", err))
 			return true
 		case n == 0:

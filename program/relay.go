@@ -194,10 +194,14 @@ func (r *relay) take(m frame.Message, err error) bool {
 	if r.deaf {
 		return true
 	}
-	r.s.WillBlock()
-	switch _, err := r.c.stdin.Write(buf); {
-	case err == nil:
-	case errors.Is(err, syscall.EPIPE):
+	rest, failed := tryWrite(r.c.rawStdin, buf)
+	if failed == nil && len(rest) > 0 {
+		r.s.WillBlock()
+		_, failed = r.c.stdin.Write(rest)
+	}
+	switch {
+	case failed == nil:
+	case errors.Is(failed, syscall.EPIPE):
 		// The program closed its stdin, or is about to be seen exited. It may
 		// still have much to say; what the client says has no reader.
 		r.log().Debug("program reads no more input; messages to it are dropped")
