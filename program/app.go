@@ -60,35 +60,46 @@ func (a *App) serve(ctx context.Context, s conn, p *peer) error {
 		return err
 	}
 	defer release()
-	c, err := a.start(s, p)
+	r, err := a.begin(ctx, s, p)
 	if err != nil {
 		return err
 	}
-	r := &relay{app: a, ctx: ctx, s: s, c: c, exited: make(chan struct{})}
-	r.stdout = output{pipe: c.stdout, dec: a.framing.decoder(int(a.opt.MaxMessage)), exited: r.exited}
-	r.stderr = output{pipe: c.stderr, dec: &stderrDecoder{}, exited: r.exited}
-	return r.run()
+	defer r.c.close()
+	r.copyStdout() // in a small frame: this is where an idle session waits, on a stack of 2 KiB
+	return r.finish()
 }
 
-// start starts the child, in a goroutine of its own: the stack that it takes goes with
-// it, and that of the one that stays with the session remains small.
-func (a *App) start(s conn, p *peer) (c *child, err error) {
+// begin starts the child and its relay, in a goroutine of its own: the stack that it takes
+// goes with it, and that of the one that stays with the session remains small.
+func (a *App) begin(ctx context.Context, s conn, p *peer) (r *relay, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c, err = start(a.path, a.opt.Command, a.opt.Dir, environ(s.ID(), p, a.passed, a.opt.Env))
-		s.ForgetRequest()
-		if err != nil {
-			// The log gets all; the client nothing of the server's paths.
-			a.log(s).Error("program can't be started", "command", a.opt.Command, "path", a.path, "dir", a.opt.Dir,
-				"error", err, "do", startAdvice(err))
-			err = frame.Errorf(frame.CodeInternal, "the program of this endpoint can't be started; the server's log says why")
+		c, e := a.start(s, p)
+		if e != nil {
+			err = e
 			return
 		}
-		a.log(s).Debug("program started", "command", a.opt.Command, "pid", c.process.Pid)
+		r = &relay{app: a, ctx: ctx, s: s, c: c, exited: make(chan struct{})}
+		r.stdout = output{pipe: c.stdout, dec: a.framing.decoder(int(a.opt.MaxMessage)), exited: r.exited}
+		r.stderr = output{pipe: c.stderr, dec: &stderrDecoder{}, exited: r.exited}
+		r.begin()
 	}()
 	<-done
-	return c, err
+	return r, err
+}
+
+func (a *App) start(s conn, p *peer) (*child, error) {
+	c, err := start(a.path, a.opt.Command, a.opt.Dir, environ(s.ID(), p, a.passed, a.opt.Env))
+	s.ForgetRequest()
+	if err != nil {
+		// The log gets all; the client nothing of the server's paths.
+		a.log(s).Error("program can't be started", "command", a.opt.Command, "path", a.path, "dir", a.opt.Dir,
+			"error", err, "do", startAdvice(err))
+		return nil, frame.Errorf(frame.CodeInternal, "the program of this endpoint can't be started; the server's log says why")
+	}
+	a.log(s).Debug("program started", "command", a.opt.Command, "pid", c.process.Pid)
+	return c, nil
 }
 
 func (a *App) log(s conn) *slog.Logger { return s.Log().With("program", a.name) }

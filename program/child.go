@@ -21,6 +21,7 @@ type child struct {
 	process        *os.Process
 	pidfd          int      // -1: there is none (Linux before 5.3)
 	stdin          *os.File // Close is safe while a Write is blocked, and wakes it
+	rawStdin       syscall.RawConn
 	stdout, stderr *os.File
 }
 
@@ -74,7 +75,9 @@ func start(path string, args []string, dir string, env []string) (*child, error)
 	pipes[1][1].Close()
 	pipes[2][1].Close()
 	// Not cmd: it keeps the environment.
-	return &child{process: cmd.Process, pidfd: pidfd, stdin: pipes[0][1], stdout: pipes[1][0], stderr: pipes[2][0]}, nil
+	c := &child{process: cmd.Process, pidfd: pidfd, stdin: pipes[0][1], stdout: pipes[1][0], stderr: pipes[2][0]}
+	c.rawStdin, _ = c.stdin.SyscallConn() // fails for no file that is open
+	return c, nil
 }
 
 // close closes what is open of c.

@@ -205,11 +205,12 @@ func TestOutputCopy(t *testing.T) {
 		want = append(want, strings.Repeat("x", n))
 	}
 	var got []string
-	if truncated, err := o.copy(func(m frame.Message) error {
+	o.copy(func(m frame.Message) error {
 		got = append(got, string(m.Data))
 		return nil
-	}); truncated || err != nil {
-		t.Error(truncated, err)
+	})
+	if o.truncated || o.err != nil {
+		t.Error(o.truncated, o.err)
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("lengths %d, expected %d", len(got), len(want))
@@ -229,8 +230,8 @@ func TestWakeIsNotTheEnd(t *testing.T) {
 	got := make(chan string)
 	go func() {
 		defer close(got)
-		if _, err := o.copy(func(m frame.Message) error { got <- string(m.Data); return nil }); err != nil {
-			t.Error(err)
+		if o.copy(func(m frame.Message) error { got <- string(m.Data); return nil }); o.err != nil {
+			t.Error(o.err)
 		}
 	}()
 	for range 200 {

@@ -51,6 +51,7 @@ type output struct {
 	buf     []byte                    // nil while nothing waits
 	r, w    int                       // buf[r:w] waits to be decoded
 	drained int                       // bytes read after exit
+	due     time.Time                 // the deadline of the read after exit; zero: there is none
 
 	// What ended copy.
 	over      bool
@@ -58,32 +59,28 @@ type output struct {
 	err       error
 }
 
-// copy hands each message to emit until the output's end, which gives nil, or
-// what emit returned, or the decoder's *frame.CloseError; truncated tells that
-// the latter came at the end: the program may have crashed in the middle.
+// copy hands each message to emit until the output's end. err is nil then, or what emit
+// returned, or the decoder's *frame.CloseError; truncated tells that the latter came at
+// the end: the program may have crashed in the middle.
 //
 // Back-pressure: while emit blocks nothing is read; the pipe fills, and the
 // program blocks in its write. Memory is one message and a pipe's content, and
 // nothing while nothing comes.
-func (o *output) copy(emit func(frame.Message) error) (truncated bool, err error) {
+func (o *output) copy(emit func(frame.Message) error) {
 	o.emit = emit
 	o.read()
-	return o.truncated, o.err
 }
 
 // discard reads the output to its end and drops it: a program whose session is over
 // shall come to its end of input, not block in a write or die of SIGPIPE.
 func (o *output) discard() {
-	o.emit, o.over, o.err = nil, false, nil
+	o.emit, o.over = nil, false
 	o.read()
 }
 
 // read takes what comes until o is over, with the bounds that hold after the program's exit.
 func (o *output) read() {
-	defer func() { // also before discard: r and w are of what it drops
-		giveBack(o.buf)
-		o.buf, o.r, o.w = nil, 0, 0
-	}()
+	defer o.letGo() // also before discard: r and w are of what it drops
 	conn, err := o.pipe.SyscallConn()
 	if err != nil {
 		o.end(err)
@@ -91,24 +88,43 @@ func (o *output) read() {
 	}
 	take := o.take // once: it is an allocation
 	for !o.over {
-		var due time.Time
-		if isClosed(o.exited) {
-			if o.drained >= drainBytes {
-				o.end(io.EOF)
-				return
-			}
-			due = time.Now().Add(drainTime)
-			o.pipe.SetReadDeadline(due)
+		o.bound()
+		if o.over {
+			return
 		}
-		err := conn.Read(take)
-		switch {
-		case err == nil || o.over:
-		case !errors.Is(err, os.ErrDeadlineExceeded):
-			o.end(err)
-		case !due.IsZero() && !time.Now().Before(due):
-			o.end(io.EOF)
-		} // else that was wake, not this read's own deadline
+		if err := conn.Read(take); err != nil && !o.over {
+			o.failed(err)
+		}
 	}
+}
+
+// letGo is the end of buf.
+func (o *output) letGo() {
+	giveBack(o.buf)
+	o.buf, o.r, o.w = nil, 0, 0
+}
+
+// bound bounds the next read, after the program's exit.
+func (o *output) bound() {
+	if !isClosed(o.exited) {
+		return
+	}
+	if o.drained >= drainBytes {
+		o.end(io.EOF)
+		return
+	}
+	o.due = time.Now().Add(drainTime)
+	o.pipe.SetReadDeadline(o.due)
+}
+
+// failed looks at why nothing could be read.
+func (o *output) failed(err error) {
+	switch {
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		o.end(err)
+	case !o.due.IsZero() && !time.Now().Before(o.due):
+		o.end(io.EOF)
+	} // else that was wake, not the read's own deadline
 }
 
 // take reads and decodes what is there. False: nothing more is, wait.
@@ -118,7 +134,7 @@ func (o *output) take(fd uintptr) bool {
 			o.buf = buffer()
 		}
 		room := len(o.buf) - o.w
-		n, err := unix.Read(int(fd), o.buf[o.w:])
+		n, err := readNow(fd, o.buf[o.w:])
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -128,7 +144,7 @@ func (o *output) take(fd uintptr) bool {
 				o.buf = nil
 			}
 			return false
-		case err != nil:
+		case err != 0:
 			o.end(os.NewSyscallError("read", err))
 			return true
 		case n == 0:

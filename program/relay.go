@@ -41,6 +41,10 @@ type relay struct {
 	inputOver bool       // no more may
 	deaf      bool       // the program reads no more
 
+	keepStop     func() bool // unless stop is called already
+	forgetStderr func()
+
+	cut      *frame.CloseError                // the output's last message was not whole
 	failure  atomic.Pointer[frame.CloseError] // why the relay itself has ended the session
 	lastStep string                           // of stopping; read after tasks
 }
@@ -48,41 +52,51 @@ type relay struct {
 // errOver is what the outputs get to know of the session's end.
 var errOver = errors.New("program: the session is over")
 
-// run relays until the end. It reaps c, and closes what c has open.
-func (r *relay) run() error {
-	defer r.c.close()
+// begin relays all but stdout from now on.
+func (r *relay) begin() {
 	r.outputs.Add(2)
 	r.tasks.Add(2)
-	keepStop := context.AfterFunc(r.ctx, func() {
+	r.keepStop = context.AfterFunc(r.ctx, func() {
 		defer r.tasks.Done()
 		r.stop()
 	})
-	forgetStderr := r.c.onStderr(r.startStderr)
+	r.forgetStderr = r.c.onStderr(r.startStderr)
 	r.c.onExit(func() {
 		defer r.tasks.Done()
 		r.ended()
 	})
 	r.s.React(r.take)
+}
 
-	var cut *frame.CloseError // the output's last message was not whole
-	truncated, err := r.stdout.copy(r.send)
+// copyStdout relays stdout to its end.
+func (r *relay) copyStdout() {
+	r.stdout.copy(r.send)
+	r.stdoutEnded()
+	r.stdout.discard()
+	r.outputs.Done()
+}
+
+// stdoutEnded looks at why that was.
+func (r *relay) stdoutEnded() {
 	var ce *frame.CloseError
 	switch {
-	case !errors.As(err, &ce): // the end of it or of the session
-	case truncated:
-		cut = r.app.named(ce)
+	case !errors.As(r.stdout.err, &ce): // the end of it or of the session
+	case r.stdout.truncated:
+		r.cut = r.app.named(ce)
 	default:
 		r.fail(r.app.named(ce))
 	}
-	r.stdout.discard()
-	r.outputs.Done()
+}
+
+// finish waits for the program's end and reaps it. The result is the session's.
+func (r *relay) finish() error {
 	<-r.exited
-	if keepStop() {
+	if r.keepStop() {
 		r.tasks.Done()
 	}
 	r.tasks.Wait()
 	success, status := r.c.reap()
-	forgetStderr()
+	r.forgetStderr()
 	r.outputs.Wait()
 	r.input.Lock() // no message is on its way any more
 	r.inputOver = true
@@ -96,8 +110,8 @@ func (r *relay) run() error {
 		return nil // the session ended first: nobody is left to tell the status to
 	case !success:
 		return &frame.CloseError{Code: frame.CodeProgramExited, Reason: status}
-	case cut != nil:
-		return cut
+	case r.cut != nil:
+		return r.cut
 	}
 	return nil
 }
@@ -163,7 +177,7 @@ func (r *relay) startStderr() {
 	r.readStderr.Do(func() {
 		go func() {
 			defer r.outputs.Done()
-			_, _ = r.stderr.copy(r.app.emitStderr(r)) // its decoder has no errors, Send's are stdout's to report
+			r.stderr.copy(r.app.emitStderr(r)) // its decoder has no errors, Send's are stdout's to report
 			r.stderr.discard()
 		}()
 	})
@@ -194,10 +208,14 @@ func (r *relay) take(m frame.Message, err error) bool {
 	if r.deaf {
 		return true
 	}
-	r.s.WillBlock()
-	switch _, err := r.c.stdin.Write(buf); {
-	case err == nil:
-	case errors.Is(err, syscall.EPIPE):
+	rest, failed := tryWrite(r.c.rawStdin, buf)
+	if failed == nil && len(rest) > 0 {
+		r.s.WillBlock()
+		_, failed = r.c.stdin.Write(rest)
+	}
+	switch {
+	case failed == nil:
+	case errors.Is(failed, syscall.EPIPE):
 		// The program closed its stdin, or is about to be seen exited. It may
 		// still have much to say; what the client says has no reader.
 		r.log().Debug("program reads no more input; messages to it are dropped")

@@ -21,7 +21,7 @@ type plan struct {
 	starts       int // of each CGI program
 	sits         int // of each sitter
 	sessions     int // idle ones
-	programs     int // idle ones, of which each has a program
+	programs     int // idle ones, of which each has a program; of 100 most would be what no number of them changes
 	settle, hold time.Duration
 	allocs       string // -benchtime
 }
@@ -30,7 +30,7 @@ var (
 	fullPlan = plan{all: true, rounds: 9, warm: 100 * time.Millisecond, during: 400 * time.Millisecond, starts: 50,
 		sits: 5, sessions: 5000, programs: 500, settle: 3 * time.Second, hold: 32 * time.Second, allocs: "1s"}
 	quickPlan = plan{all: true, rounds: 3, warm: 50 * time.Millisecond, during: 150 * time.Millisecond, starts: 5,
-		sits: 1, sessions: 2000, programs: 100, settle: time.Second, hold: 4 * time.Second, allocs: "1000x"}
+		sits: 1, sessions: 2000, programs: 500, settle: time.Second, hold: 4 * time.Second, allocs: "1000x"}
 	testPlan = plan{rounds: 1, warm: 10 * time.Millisecond, during: 50 * time.Millisecond, starts: 1,
 		sits: 1, sessions: 50, programs: 5, settle: 10 * time.Millisecond, hold: 100 * time.Millisecond, allocs: "100x"}
 )
