@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tandem/internal/gateway"
+	"tandem/internal/nowait"
 )
 
 // reader is who reads.
@@ -79,7 +80,7 @@ func (c *conn) unpark() {
 
 // poll is a poller's: c has something to read, with in. The Sink that is to have its Turn
 // for it is returned, or nil.
-func (c *conn) poll(in *attempt) gateway.Sink {
+func (c *conn) poll(in *nowait.Reader) gateway.Sink {
 	c.mu.Lock()
 	if c.reader != parked {
 		c.mu.Unlock()
@@ -88,7 +89,7 @@ func (c *conn) poll(in *attempt) gateway.Sink {
 	c.reader = polled
 	q := c.requests[0]
 	c.mu.Unlock()
-	got, err := in.read(c.in.raw)
+	got, err := in.Read(c.in.raw)
 	rest, ok := c.pass(q, got)
 	var s gateway.Sink
 	if q == c.fed {
@@ -166,16 +167,16 @@ func (c *conn) midRest(err error) error {
 
 // send writes rec. In a Turn it lets the poller go on before it waits.
 func (c *conn) send(rec []byte) (int, error) {
-	n := 0
-	if c.turn.Load() != nil {
+	rest := rec
+	if c.in.raw != nil {
 		var err error
-		if n, err = tryWrite(c.in.raw, rec); n == len(rec) || err != nil {
-			return n, err
+		if rest, err = nowait.Write(c.in.raw, rec); len(rest) == 0 || err != nil {
+			return len(rec) - len(rest), err
 		}
 		c.willBlock()
 	}
-	m, err := c.nc.Write(rec[n:])
-	return n + m, err
+	n, err := c.nc.Write(rest)
+	return len(rec) - len(rest) + n, err
 }
 
 // willBlock lets the poller go on whose goroutine this may be.

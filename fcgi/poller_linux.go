@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"tandem/internal/nowait"
 )
 
 // pollers are what a Server's parked connections are read by: as many as can run at once,
@@ -90,7 +92,7 @@ type poller struct {
 	// Owned by the goroutine that reads.
 	events [64]unix.EpollEvent
 	at, n  int // of events: what waits
-	in     *attempt
+	in     *nowait.Reader
 }
 
 func newPoller() (*poller, error) {
@@ -102,8 +104,7 @@ func newPoller() (*poller, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	p := &poller{epoll: os.NewFile(uintptr(fd), "epoll"), in: newAttempt()}
-	p.in.buf = make([]byte, largeBuffer)
+	p := &poller{epoll: os.NewFile(uintptr(fd), "epoll"), in: nowait.NewReader(largeBuffer)}
 	if p.raw, err = p.epoll.SyscallConn(); err != nil {
 		p.epoll.Close()
 		return nil, err

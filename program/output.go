@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tandem/internal/nowait"
 	"tandem/session/frame"
 )
 
@@ -134,10 +135,8 @@ func (o *output) take(fd uintptr) bool {
 			o.buf = buffer()
 		}
 		room := len(o.buf) - o.w
-		n, err := readNow(fd, o.buf[o.w:])
+		n, err := nowait.Read(fd, o.buf[o.w:])
 		switch {
-		case err == unix.EINTR:
-			continue
 		case err == unix.EAGAIN:
 			if o.w == 0 {
 				giveBack(o.buf)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"tandem/internal/nowait"
 	"tandem/session/frame"
 )
 
@@ -208,7 +209,7 @@ func (r *relay) take(m frame.Message, err error) bool {
 	if r.deaf {
 		return true
 	}
-	rest, failed := tryWrite(r.c.rawStdin, buf)
+	rest, failed := nowait.Write(r.c.rawStdin, buf)
 	if failed == nil && len(rest) > 0 {
 		r.s.WillBlock()
 		_, failed = r.c.stdin.Write(rest)
