@@ -64,6 +64,7 @@ type Server struct {
 	conns     map[connection]bool // true: beyond MaxConns
 	serving   int                 // of conns: within MaxConns
 	refusing  int                 // of conns: answered with 503
+	refused   uint64              // ever, for want of room
 
 	pollers                    pollers
 	busy, notAllowed, notRelay rareLog
@@ -190,6 +191,7 @@ func (s *Server) addConn(nc net.Conn) connection {
 	c := newConn(s, nc, h)
 	if s.MaxConns > 0 && s.serving >= s.MaxConns {
 		s.busy.warn(s.log(), "fcgi: too many connections; raise max_connections", "max_connections", s.MaxConns)
+		s.refused++
 		if s.refusing >= maxRefusing {
 			return nil
 		}
@@ -208,6 +210,19 @@ func (s *Server) addConn(nc net.Conn) connection {
 	}
 	s.conns[served] = c.refusing
 	return served
+}
+
+// Stats are counts of connections.
+type Stats struct {
+	Open    int    // now
+	Refused uint64 // since the start: beyond MaxConns
+}
+
+// Stats counts.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Open: s.serving, Refused: s.refused}
 }
 
 func (s *Server) removeConn(c connection) {

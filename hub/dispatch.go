@@ -18,7 +18,9 @@ func (h *Hub) insert(s *Subscriber, sub *Subscription) error {
 	var err error
 	switch {
 	case !joined || h.closed:
-		err = ErrClosed
+		if err = s.Err(); err != ErrFull {
+			err = ErrClosed
+		}
 	case n > h.opt.MaxMatchers:
 		err = refusedf(400, "%d topics and patterns: expected %d at most for one subscriber", n, h.opt.MaxMatchers)
 	}

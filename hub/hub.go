@@ -46,6 +46,8 @@ type Options struct {
 	Slow []Rule
 	// MaxMatchers is how many matchers one subscriber may have. Default 100.
 	MaxMatchers int
+	// MaxSubscribers is how many subscribers there may be at once; further ones end with ErrFull. 0: no bound.
+	MaxSubscribers int
 	// Presence has the hub keep the list of its subscriptions at the bus, and publish an event
 	// for each that begins or ends (Mercure's subscription events).
 	Presence bool
@@ -76,7 +78,11 @@ type Hub struct {
 	joined   map[*Subscriber]struct{}
 	ready    []*Subscriber // scratch of dispatch
 
-	delivered, dropped, tooSlow atomic.Uint64
+	full uint64 // subscribers for whom there was no room; guarded by mu
+
+	published, unpublished   atomic.Uint64
+	delivered, gaps, tooSlow atomic.Uint64
+	dropped                  [len(policies)]atomic.Uint64
 }
 
 // New makes a Hub over bus, which it neither opens nor closes: nothing is asked of it before it is
@@ -122,15 +128,28 @@ func (h *Hub) Close(ctx context.Context) error {
 // Stats are counts since the start, but for Subscribers.
 type Stats struct {
 	Subscribers int    // now
+	Full        uint64 // subscribers that ended with ErrFull
+	Published   uint64 // events of this process that were stored
+	Unpublished uint64 // events that the bus didn't store, or not for sure
 	Delivered   uint64 // events written, each for each subscriber
-	Dropped     uint64 // events that a policy dropped from a subscriber's queue
+	Gaps        uint64 // times that a subscriber was told that events are missing, when it subscribed or later
 	TooSlow     uint64 // subscribers that were disconnected for it
+	// Dropped are events taken from a subscriber's queue, by their Policy: DropOldest for want of room, KeepLatest also
+	// because a newer one had come.
+	Dropped [len(policies)]uint64
 }
 
 // Stats counts.
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
-	n := len(h.joined)
+	n, full := len(h.joined), h.full
 	h.mu.Unlock()
-	return Stats{Subscribers: n, Delivered: h.delivered.Load(), Dropped: h.dropped.Load(), TooSlow: h.tooSlow.Load()}
+	s := Stats{
+		Subscribers: n, Full: full, Published: h.published.Load(), Unpublished: h.unpublished.Load(),
+		Delivered: h.delivered.Load(), Gaps: h.gaps.Load(), TooSlow: h.tooSlow.Load(),
+	}
+	for p := range s.Dropped {
+		s.Dropped[p] = h.dropped[p].Load()
+	}
+	return s
 }

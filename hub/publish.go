@@ -46,8 +46,10 @@ func (h *Hub) publish(ctx context.Context, e *Event) error {
 		if errors.Is(err, ErrTooLarge) {
 			return err
 		}
+		h.unpublished.Add(1)
 		return fmt.Errorf("hub: publishing: %w", err)
 	}
+	h.published.Add(1)
 	return nil
 }
 

@@ -37,6 +37,8 @@ var (
 	ErrTooSlow = errors.New("hub: the subscriber is too slow")
 	// ErrClosed ends a subscriber whose hub was closed.
 	ErrClosed = errors.New("hub: closed")
+	// ErrFull ends a subscriber beyond Options.MaxSubscribers.
+	ErrFull = errors.New("hub: it has as many subscribers as it may have")
 )
 
 // queue is what waits for one subscriber, oldest first. Its owner guards it.
@@ -69,18 +71,21 @@ func (q *queue) fits(u *Update, events, bytes int) bool {
 	return q.events == 0 || q.events < events && q.bytes+u.size() <= bytes
 }
 
-// take moves the oldest few to into.
-func (q *queue) take(into []*Update) []*Update {
+// take moves the oldest few to into. It reports how many of them are gaps.
+func (q *queue) take(into []*Update) (_ []*Update, gaps int) {
 	const most, mostBytes = 64, 64 << 10
 	for n := 0; q.head < len(q.list) && len(into) < most && n < mostBytes; q.head++ {
 		u := q.list[q.head]
 		q.list[q.head] = nil
 		n += u.size()
 		q.count(u, -1)
+		if u == Gap {
+			gaps++
+		}
 		into = append(into, u)
 	}
 	q.compact()
-	return into
+	return into, gaps
 }
 
 // compact gives back room that is not used: most queues are empty most of the time.
@@ -113,12 +118,12 @@ func (q *queue) latest(u *Update) (removed bool) {
 }
 
 // shed drops droppable events, the oldest first, and leaves a Gap where they were. It makes
-// more room than u needs, so that it isn't called for each event. It reports how many it dropped.
-func (q *queue) shed(u *Update, events, bytes int) (dropped int) {
+// more room than u needs, so that it isn't called for each event. It reports how many it dropped, by their policies.
+func (q *queue) shed(u *Update, events, bytes int) (dropped [len(policies)]uint64) {
 	kept := q.list[:q.head]
 	for _, w := range q.list[q.head:] {
 		if w != Gap && w.policy != Disconnect && !q.fits(u, events*3/4, bytes/4*3) {
-			dropped++
+			dropped[w.policy]++
 			q.count(w, -1)
 			w = Gap
 		}

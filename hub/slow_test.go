@@ -78,7 +78,7 @@ func TestSlow(t *testing.T) {
 				again.subscribe(t, &hub.Subscription{Matchers: exact("x"), After: first.ID})
 				again.expect(t, numbers(1, 20)...)
 			}
-			if d := h.Stats().Dropped; (d > 0) == c.ended {
+			if d := h.Stats().Dropped[c.policy]; (d > 0) == c.ended {
 				t.Errorf("%d dropped", d)
 			}
 			lines := strings.Count(log.String(), "\n")

@@ -152,6 +152,7 @@ type replay struct {
 	sub   *Subscription
 	page  []*Update
 	bytes int64
+	gaps  int    // in page
 	told  bool   // Start was called
 	sure  bool   // a query that isn't complete is a gap that wasn't told
 	known uint64 // what comes up to this Seq was written
@@ -195,6 +196,9 @@ func (r *replay) any(list []Matcher, topic string) bool {
 
 func (r *replay) tell(recovered bool) error {
 	r.told = true
+	if !recovered {
+		r.sub.subscriber.hub.gaps.Add(1)
+	}
 	return r.sub.start(recovered)
 }
 
@@ -207,6 +211,7 @@ func (r *replay) finish(complete bool) error {
 		}
 	case !complete && r.sure:
 		r.page = append(r.page, Gap)
+		r.gaps = 1
 	}
 	return r.flush()
 }
@@ -220,9 +225,10 @@ func (r *replay) flush() error {
 		return err
 	}
 	err := s.opt.Write(r.page)
-	s.hub.delivered.Add(uint64(len(r.page)))
+	s.hub.delivered.Add(uint64(len(r.page) - r.gaps))
+	s.hub.gaps.Add(uint64(r.gaps))
 	clear(r.page)
-	r.page, r.bytes = r.page[:0], 0
+	r.page, r.bytes, r.gaps = r.page[:0], 0, 0
 	return err
 }
 

@@ -21,7 +21,7 @@ type SubscriberOptions struct {
 	// this subscriber waits. One call runs at a time for new events, and beside it one for each Subscribe that
 	// brings history. An error ends the subscriber.
 	Write func([]*Update) error
-	// End is called once, in a goroutine of its own, when the hub ends the subscriber: with ErrTooSlow,
+	// End is called once, in a goroutine of its own, when the hub ends the subscriber: with ErrTooSlow, ErrFull,
 	// ErrClosed, or Write's error. Close is still to be called then. May be nil.
 	End func(error)
 }
@@ -61,7 +61,8 @@ func (r *recent) has(seq uint64) bool {
 	return false
 }
 
-// NewSubscriber makes a Subscriber that has no subscription yet.
+// NewSubscriber makes a Subscriber that has no subscription yet. One that there is no room for (ErrFull) is over
+// already, as is one of a closed hub: subscribing says so, too.
 func (h *Hub) NewSubscriber(o SubscriberOptions) *Subscriber {
 	if o.ID == "" {
 		o.ID = newID()
@@ -69,9 +70,14 @@ func (h *Hub) NewSubscriber(o SubscriberOptions) *Subscriber {
 	s := &Subscriber{hub: h, opt: o, subs: make(map[*Subscription]struct{})}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.joined[s] = struct{}{}
-	if h.closed {
+	switch {
+	case h.closed:
 		s.end(ErrClosed)
+	case h.opt.MaxSubscribers > 0 && len(h.joined) >= h.opt.MaxSubscribers:
+		h.full++
+		s.end(ErrFull)
+	default:
+		h.joined[s] = struct{}{}
 	}
 	return s
 }
@@ -140,7 +146,7 @@ func (s *Subscriber) push(u *Update) (ready bool) {
 			return false
 		}
 	case u.policy == KeepLatest && q.latest(u):
-		s.hub.dropped.Add(1)
+		s.hub.dropped[KeepLatest].Add(1)
 	case !q.fits(u, o.QueueEvents, o.QueueBytes) && !s.room(u):
 		return false
 	}
@@ -172,12 +178,14 @@ func (s *Subscriber) room(u *Update) bool {
 		return false
 	}
 	if !fits {
-		dropped++
+		dropped[u.policy]++
 		if !q.gap() {
 			q.add(Gap)
 		}
 	}
-	s.hub.dropped.Add(uint64(dropped))
+	for p, n := range dropped {
+		s.hub.dropped[p].Add(n)
+	}
 	if !s.dropped {
 		s.dropped = true
 		say("events are dropped")
@@ -189,7 +197,8 @@ func (s *Subscriber) room(u *Update) bool {
 // it is nobody's.
 func (s *Subscriber) write(w *sender) (more bool) {
 	s.mu.Lock()
-	w.batch = s.queue.take(w.batch[:0])
+	var gaps int
+	w.batch, gaps = s.queue.take(w.batch[:0])
 	if len(w.batch) == 0 {
 		s.rest()
 		s.mu.Unlock()
@@ -206,7 +215,10 @@ func (s *Subscriber) write(w *sender) (more bool) {
 	if err != nil {
 		s.endLocked(err)
 	} else {
-		s.hub.delivered.Add(uint64(n))
+		s.hub.delivered.Add(uint64(n - gaps))
+		if gaps > 0 {
+			s.hub.gaps.Add(uint64(gaps))
+		}
 	}
 	if s.queue.empty() {
 		s.rest()

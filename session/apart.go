@@ -221,6 +221,10 @@ func (s *Session) open(w http.ResponseWriter, r *http.Request, n named) *refusal
 		s.start()
 	case p != nil && n.opens && !p.late:
 		s.abandon()
+		return p
+	}
+	if n.opens {
+		s.handler.stats.opened(s)
 	}
 	return p
 }

@@ -28,6 +28,7 @@ func (s *Session) carry(w http.ResponseWriter, r *http.Request, n named, begin f
 		return
 	}
 	if !n.opens {
+		s.handler.stats.resumed()
 		s.Log().Info("session resumed", "transport", n.transport, "attempt", n.attempt, "address", r.RemoteAddr)
 	}
 	resp := newResponse(w, r)

@@ -18,6 +18,7 @@ import (
 type Handler struct {
 	app     App
 	options Options
+	stats   stats
 
 	mu       sync.Mutex
 	sessions map[string]*Session
@@ -32,6 +33,7 @@ func NewHandler(app App, o *Options) *Handler {
 	return &Handler{
 		app:      app,
 		options:  o.withDefaults(),
+		stats:    newStats(),
 		sessions: make(map[string]*Session),
 		opens:    make(map[string]*Session),
 		stop:     make(chan struct{}),
@@ -164,6 +166,7 @@ const methods = "GET, HEAD, POST, PUT, OPTIONS"
 var errGone = refusalf(http.StatusGone, "This session is not here: it has ended, or never was. Open a new one, with a POST that has no Tandem-Session header.")
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *refusal) {
+	h.stats.refused(p.status)
 	h.options.Log.Info("request refused", "status", p.status, "method", r.Method, "path", r.URL.Path, "address", r.RemoteAddr, "detail", p.detail)
 	defer unread(w, r)()
 	p.write(w)
@@ -246,6 +249,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, info *gateway.Inf
 		s.openApart(w, r, n)
 		return
 	}
+	h.stats.opened(s)
 	s.carry(w, r, n, s.link.Attach)
 }
 

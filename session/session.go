@@ -60,6 +60,7 @@ type Session struct {
 	unclaim func()      // let other processes have openKey
 	openKey string      // its Tandem-Open and user; empty without
 	started bool        // the app was, and must not be again by a late request with openKey
+	counted bool        // as opened; guarded by handler.stats
 
 	claimed   chan struct{} // closed when it is known whether another process has openKey; nil without one
 	elsewhere http.Handler  // relays there, or says why it can't be known
@@ -252,6 +253,7 @@ func (s *Session) logEnd() {
 	if e == nil {
 		return
 	}
+	s.handler.stats.ended(s, e.Code)
 	level := slog.LevelInfo
 	switch e.Code {
 	case frame.CodeProtocol, frame.CodeUnsupported, frame.CodeBadUTF8, frame.CodePolicy, frame.CodeTooBig, frame.CodeInternal:

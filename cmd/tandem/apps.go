@@ -13,6 +13,7 @@ import (
 	"tandem/internal/config"
 	"tandem/internal/endpoint"
 	"tandem/internal/hubsite"
+	"tandem/internal/metrics"
 	"tandem/internal/owner"
 	"tandem/internal/probe"
 	"tandem/internal/problem"
@@ -61,6 +62,7 @@ func (o owners) Claim(key string) (name string, release func(), err error) {
 // served is an endpoint's handler, and what has to end.
 type served struct {
 	http.Handler
+	endpoint *config.Endpoint
 	sessions *session.Handler
 	hub      *hubsite.Site // nil: it is none
 }
@@ -71,7 +73,7 @@ func (a *apps) handler(e *config.Endpoint) (*served, error) {
 	if e.Name != "" {
 		log = log.With("endpoint", e.Name)
 	}
-	s := new(served)
+	s := &served{endpoint: e}
 	var app session.App
 	var err error
 	switch e.App {
@@ -135,6 +137,19 @@ func (a *apps) all() (http.Handler, []*served, error) {
 		endpoints = append(endpoints, a.reached(e, s))
 	}
 	return endpoint.New(endpoints, a.log), made, errors.Join(errs...)
+}
+
+// count has page tell of the endpoints.
+func (a *apps) count(page *metrics.Server, list []*served) {
+	l := a.config.Limits
+	page.MaxSessions, page.Programs, page.MaxPrograms = l.Sessions, a.children, l.Children
+	for _, s := range list {
+		e := metrics.Endpoint{Name: s.endpoint.Name, Sessions: s.sessions}
+		if s.hub != nil {
+			e.Hub, e.MaxSubscribers, e.Database = s.hub.Hub(), s.endpoint.Hub.MaxSubscribers, s.endpoint.Hub.Database
+		}
+		page.Endpoints = append(page.Endpoints, e)
+	}
 }
 
 // needed is all for few requests: an endpoint is made when the first one for it comes,

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"tandem/fcgi"
 	"tandem/internal/config"
 	"tandem/internal/listen"
+	"tandem/internal/metrics"
 	"tandem/internal/owner"
 )
 
@@ -75,7 +77,7 @@ func (cmd *serveCmd) Run() error {
 		return err
 	}
 	log := newLogFor(c)
-	s := &server{config: c, log: log}
+	s := &server{config: c, log: log, page: &metrics.Server{Version: version(), Started: time.Now(), MaxConnections: c.FastCGI.MaxConnections}}
 	if s.relays, err = relayUsers(c); err != nil {
 		return exitWith(exitConfig, err)
 	}
@@ -104,6 +106,7 @@ func (s *server) apps() (http.Handler, error) {
 		return nil, err
 	}
 	a.owner.Handler = handler
+	a.count(s.page, sessions)
 	if a.owner.Dir.Source == owner.Key {
 		var unusable *owner.DirError
 		if err := a.owner.Dir.Open(); errors.As(err, &unusable) {
@@ -125,6 +128,8 @@ type server struct {
 	end    func(context.Context) error // ends all sessions
 
 	http, fastcgi []net.Listener
+	metrics       []net.Listener
+	page          *metrics.Server
 	allowed       bool // FCGI_WEB_SERVER_ADDRS counts
 }
 
@@ -149,13 +154,13 @@ func (s *server) listen() (err error) {
 	if s.http, s.fastcgi, err = systemdSockets(); err != nil {
 		return err
 	}
-	open := func(to *[]net.Listener, table string, from config.Listener) error {
+	open := func(to *[]net.Listener, table, risk string, from config.Listener) error {
 		if len(*to) > 0 {
 			return nil
 		}
 		for _, address := range from.Listen {
 			l, err := listen.Listen(context.Background(), address, listen.Options{
-				Table: table, Public: from.Public, Mode: from.Mode, Group: from.Group,
+				Table: table, Public: from.Public, Risk: risk, Mode: from.Mode, Group: from.Group,
 			})
 			if err != nil {
 				return err
@@ -164,20 +169,20 @@ func (s *server) listen() (err error) {
 		}
 		return nil
 	}
-	if err := open(&s.http, "http", s.config.HTTP); err != nil {
+	if err := open(&s.http, "http", "", s.config.HTTP); err != nil {
 		return err
 	}
-	if err := open(&s.fastcgi, "fastcgi", s.config.FastCGI.Listener); err != nil {
+	if err := open(&s.fastcgi, "fastcgi", "", s.config.FastCGI.Listener); err != nil {
 		return err
 	}
 	if len(s.http)+len(s.fastcgi) == 0 {
 		return errors.New(`nowhere to listen: add http = "127.0.0.1:8080", or [fastcgi] listen = "unix:/path", or use --http or --fastcgi`)
 	}
-	return nil
+	return open(&s.metrics, "metrics", "read how much this server has to do", s.config.Metrics)
 }
 
 func (s *server) closeAll() {
-	for _, l := range append(s.http, s.fastcgi...) {
+	for _, l := range slices.Concat(s.http, s.fastcgi, s.metrics) {
 		l.Close()
 	}
 }
@@ -218,7 +223,16 @@ func (s *server) serve(handler http.Handler) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
-	failed := make(chan error, len(s.http)+len(s.fastcgi))
+	if len(s.fastcgi) > 0 {
+		s.page.FastCGI = fs
+	}
+	ms := &http.Server{
+		Handler:           s.page,
+		ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 16 << 10, ErrorLog: hs.ErrorLog,
+	}
+	defer ms.Close() // until the end: draining is worth watching
+	failed := make(chan error, len(s.http)+len(s.fastcgi)+len(s.metrics))
 	start := func(name string, serve func(net.Listener) error, on []net.Listener) {
 		for _, l := range on {
 			s.log.Info("serving", "interface", name, "address", address(l))
@@ -230,6 +244,7 @@ func (s *server) serve(handler http.Handler) error {
 		}
 	}
 	start("fastcgi", fs.Serve, s.fastcgi)
+	start("metrics", ms.Serve, s.metrics)
 	start("http", func(l net.Listener) error { return hs.Serve(listen.Linger(l)) }, s.http)
 
 	ctx, cancel := context.WithCancel(context.Background())

@@ -9,9 +9,8 @@ type versionCmd struct{}
 
 // Run prints the module's version and, of a build from a checkout, the commit.
 func (*versionCmd) Run() error {
-	version, rest := "(unknown)", ""
+	rest := ""
 	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
 		for _, s := range info.Settings {
 			switch {
 			case s.Key == "vcs.revision":
@@ -22,6 +21,14 @@ func (*versionCmd) Run() error {
 		}
 		rest += " " + info.GoVersion
 	}
-	_, err := fmt.Printf("tandem %s%s\n", version, rest)
+	_, err := fmt.Printf("tandem %s%s\n", version(), rest)
 	return exitWith(exitIO, err)
+}
+
+// version is the module's.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "(unknown)"
 }

@@ -82,6 +82,8 @@ func (c *conn) ended(err error) {
 	switch {
 	case errors.Is(err, hub.ErrTooSlow):
 		err = frame.Errorf(frame.CodeTooSlow, "events came faster than they were read: open another session, and subscribe after the last event that came")
+	case errors.Is(err, hub.ErrFull):
+		err = frame.Errorf(frame.CodeOverloaded, "this hub has as many subscribers as it may have (max_subscribers): come back later")
 	case errors.Is(err, hub.ErrClosed):
 		err = frame.Errorf(frame.CodeRestart, "the hub stops")
 	}

@@ -54,6 +54,10 @@ func (h *Handler) ofHub(err error) *refusal {
 	case errors.Is(err, hub.ErrTooLarge):
 		return &refusal{status: http.StatusRequestEntityTooLarge, detail: "The update is larger than the hub's storage takes."}
 	}
+	if errors.Is(err, hub.ErrFull) {
+		h.log.Info("mercure: request refused: the hub has as many subscribers as it may have (max_subscribers)")
+		return &refusal{status: http.StatusServiceUnavailable, detail: "This hub has as many subscribers as it may have (max_subscribers). Try again later."}
+	}
 	h.log.Error("mercure: the hub can't do its work", "error", err)
 	return &refusal{status: http.StatusServiceUnavailable, detail: "The hub can't do its work at the moment: its log says why. Nothing was confirmed; try again."}
 }

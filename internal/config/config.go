@@ -41,6 +41,7 @@ type Config struct {
 
 	HTTP    Listener
 	FastCGI FastCGI
+	Metrics Listener // of tandem serve; without Listen there are none
 	Log     Log
 	Limits  Limits
 	// Drain is how long a stopping process waits for its sessions.
@@ -156,6 +157,7 @@ func Default() *Config {
 		Source:  "defaults",
 		HTTP:    Listener{Mode: 0o660},
 		FastCGI: FastCGI{Listener: Listener{Mode: 0o660}, MaxConnections: 10000, Engine: EngineOwn},
+		Metrics: Listener{Mode: 0o660},
 		Log:     Log{Level: "info", Format: "text"},
 		Limits:  Limits{Sessions: 10000, Children: 500},
 		Drain:   10 * time.Second,

@@ -47,11 +47,12 @@ type Hub struct {
 	PublishUsers   []string
 	Presence       bool
 
-	MaxData     int64
-	MaxMatchers int
-	QueueEvents int
-	QueueBytes  int64
-	Slow        []string // "POLICY PATTERN"
+	MaxData        int64
+	MaxMatchers    int
+	MaxSubscribers int // at once; 0: no limit
+	QueueEvents    int
+	QueueBytes     int64
+	Slow           []string // "POLICY PATTERN"
 }
 
 func newHub() Hub {
@@ -59,7 +60,7 @@ func newHub() Hub {
 		ServersName: "tandem", Replicas: 1,
 		HistoryAge: week, HistoryEvents: 1_000_000, HistoryBytes: 256 << 20,
 		Anonymous: true, Publish: PublishClosed, Cookie: "mercureAccessToken",
-		MaxData: 1 << 20, MaxMatchers: 100, QueueEvents: 1024, QueueBytes: 1 << 20,
+		MaxData: 1 << 20, MaxMatchers: 100, MaxSubscribers: 10_000, QueueEvents: 1024, QueueBytes: 1 << 20,
 	}
 }
 
@@ -90,6 +91,7 @@ func (h *Hub) keys() []key {
 		{"presence", boolean{&h.Presence}},
 		{"max_data", size{&h.MaxData, 1, 1 << 30}},
 		{"max_matchers", count{&h.MaxMatchers}},
+		{"max_subscribers", count{&h.MaxSubscribers}},
 		{"queue_events", count{&h.QueueEvents}},
 		{"queue_bytes", size{&h.QueueBytes, 1 << 10, 1 << 30}},
 		{"slow", texts{&h.Slow, slow}},

@@ -260,7 +260,7 @@ func sections() []struct {
 		keys []key
 	}{
 		{"", c.keys()}, {"http", c.HTTP.keys()}, {"fastcgi", c.FastCGI.keys()},
-		{"log", c.Log.keys()}, {"limits", c.Limits.keys()}, {"endpoint.NAME", e.keys()},
+		{"metrics", c.Metrics.keys()}, {"log", c.Log.keys()}, {"limits", c.Limits.keys()}, {"endpoint.NAME", e.keys()},
 	}
 }
 
@@ -268,7 +268,7 @@ func sections() []struct {
 func (d *decoder) top(c *Config, in map[string]toml.Primitive) {
 	only := NewEndpoint("")
 	keys := append(c.keys(), only.keys()...)
-	d.section("", in, keys, "http", "fastcgi", "log", "limits", "endpoint")
+	d.section("", in, keys, "http", "fastcgi", "metrics", "log", "limits", "endpoint")
 
 	if p, ok := in["http"]; ok {
 		// http = "ADDRESS" is short for [http] listen = "ADDRESS".
@@ -288,7 +288,7 @@ func (d *decoder) top(c *Config, in map[string]toml.Primitive) {
 	for _, s := range []struct {
 		name string
 		keys []key
-	}{{"fastcgi", c.FastCGI.keys()}, {"log", c.Log.keys()}, {"limits", c.Limits.keys()}} {
+	}{{"fastcgi", c.FastCGI.keys()}, {"metrics", c.Metrics.keys()}, {"log", c.Log.keys()}, {"limits", c.Limits.keys()}} {
 		if p, ok := in[s.name]; ok {
 			d.section(s.name+".", d.table(s.name, p), s.keys)
 		}
@@ -392,7 +392,7 @@ func (d *decoder) check(c *Config) {
 		d.resolve(e)
 	}
 	d.drain(c)
-	for _, l := range []*Listener{&c.HTTP, &c.FastCGI.Listener} {
+	for _, l := range []*Listener{&c.HTTP, &c.FastCGI.Listener, &c.Metrics} {
 		for i, a := range l.Listen {
 			if p, ok := strings.CutPrefix(a, "unix:"); ok && !strings.HasPrefix(p, "@") {
 				l.Listen[i] = "unix:" + d.path(p)

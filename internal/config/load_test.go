@@ -82,6 +82,7 @@ publish_users = ["ann", "bob"]
 presence = true
 max_data = "64KiB"
 max_matchers = 7
+max_subscribers = 12
 queue_events = 8
 queue_bytes = "2MiB"
 slow = ["keep-latest   /prices/*", "drop-oldest *"]
@@ -98,7 +99,7 @@ func TestParseHub(t *testing.T) {
 	want.URL, want.PublisherKeys, want.SubscriberKeys = "https://example.org/.well-known/mercure", []string{"/etc/x/keys/publisher.pem"}, []string{"/etc/x/keys/a.jwks", "/b"}
 	want.Issuers, want.Cookie, want.Strict, want.Anonymous = []string{"https://issuer.example"}, "c", true, false
 	want.PublishUsers, want.Presence = []string{"ann", "bob"}, true
-	want.MaxData, want.MaxMatchers, want.QueueEvents, want.QueueBytes = 64<<10, 7, 8, 2<<20
+	want.MaxData, want.MaxMatchers, want.MaxSubscribers, want.QueueEvents, want.QueueBytes = 64<<10, 7, 12, 8, 2<<20
 	want.Slow = []string{"keep-latest /prices/*", "drop-oldest *"}
 	if got := c.Endpoints[0].Hub; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

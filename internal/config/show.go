@@ -36,6 +36,7 @@ func (c *Config) Show(w io.Writer) error {
 	}
 	section("http", "http.", c.HTTP.keys())
 	section("fastcgi", "fastcgi.", c.FastCGI.keys())
+	section("metrics", "metrics.", c.Metrics.keys())
 	section("log", "log.", c.Log.keys())
 	section("limits", "limits.", c.Limits.keys())
 	for _, e := range c.Endpoints {

@@ -77,7 +77,7 @@ func New(e *config.Endpoint, log *slog.Logger) (*Site, session.App, error) {
 		return nil, nil, err
 	}
 	s.hub = hub.New(s.bus, &hub.Options{
-		Log: log, Base: c.URL, MaxData: int(c.MaxData), MaxMatchers: c.MaxMatchers,
+		Log: log, Base: c.URL, MaxData: int(c.MaxData), MaxMatchers: c.MaxMatchers, MaxSubscribers: c.MaxSubscribers,
 		QueueEvents: c.QueueEvents, QueueBytes: int(c.QueueBytes), Slow: rules, Presence: c.Presence,
 	})
 	s.mercure, err = mercure.New(mercure.Options{
@@ -199,6 +199,9 @@ func isMercure(r *http.Request) bool {
 	}
 	return false
 }
+
+// Hub is the hub itself.
+func (s *Site) Hub() *hub.Hub { return s.hub }
 
 // End ends all subscriptions. Publishing still works.
 func (s *Site) End(ctx context.Context) error { return s.hub.Close(ctx) }

@@ -22,6 +22,8 @@ type Options struct {
 	Table string
 	// Public allows TCP beyond loopback.
 	Public bool
+	// Risk is what whoever reaches the address can do, for the error where it isn't Public; empty: say who the user is.
+	Risk string
 	// Mode and Group are a unix socket's permissions and group; an empty group
 	// is the process's own. A group is a name or a number.
 	Mode  fs.FileMode

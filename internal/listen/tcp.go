@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,8 +32,8 @@ func listenTCP(ctx context.Context, address string, o Options) (net.Listener, er
 			}
 		}
 		if !o.Public && !ip.Unmap().IsLoopback() {
-			return nil, fmt.Errorf("%s is not a loopback address: whoever reaches it can say who the user is; "+
-				"listen on 127.0.0.1 or on a unix socket, or, behind a firewall, set public = true in [%s]", ip.Unmap(), o.Table)
+			return nil, fmt.Errorf("%s is not a loopback address: whoever reaches it can %s; "+
+				"listen on 127.0.0.1 or on a unix socket, or, behind a firewall, set public = true in [%s]", ip.Unmap(), cmp.Or(o.Risk, "say who the user is"), o.Table)
 		}
 		host = ip.String()
 	}

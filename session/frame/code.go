@@ -69,6 +69,12 @@ func (c Code) String() string {
 	return "code " + strconv.Itoa(int(c))
 }
 
+// Known tells whether c is one of the protocol's.
+func (c Code) Known() bool {
+	_, ok := codes[c]
+	return ok
+}
+
 // Valid tells whether a close frame may carry c.
 func (c Code) Valid() bool { return minCode <= c && c <= maxCode }
 
