@@ -288,3 +288,52 @@ func TestSubscriptionTopic(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// TestFull: a subscriber beyond the bound is over at once, whichever way it looks; there is room again when another one leaves.
+func TestFull(t *testing.T) {
+	h := newHub(t, new(bustest.Memory).Bus(), hub.Options{MaxSubscribers: 1})
+	first := newReader(h, hub.SubscriberOptions{})
+	ended := make(chan error, 1)
+	second := h.NewSubscriber(hub.SubscriberOptions{Write: func([]*hub.Update) error { return nil }, End: func(err error) { ended <- err }})
+	defer second.Close()
+	if err := <-ended; err != hub.ErrFull {
+		t.Errorf("ended with %v", err)
+	}
+	if err := second.Subscribe(t.Context(), &hub.Subscription{Matchers: exact("x")}); err != hub.ErrFull {
+		t.Errorf("subscribing: %v", err)
+	}
+	if s := h.Stats(); s.Subscribers != 1 || s.Full != 1 {
+		t.Errorf("counted %+v", s)
+	}
+	first.Close()
+	third := newReader(h, hub.SubscriberOptions{})
+	defer third.Close()
+	third.subscribe(t, &hub.Subscription{Matchers: exact("x")})
+	publish(t, h, "x", "1")
+	third.expect(t, "1")
+}
+
+// TestStats: what was published, delivered and told as a gap.
+func TestStats(t *testing.T) {
+	m := new(bustest.Memory)
+	h := newHub(t, m.Bus(), hub.Options{})
+	r := newReader(h, hub.SubscriberOptions{})
+	defer r.Close()
+	r.subscribe(t, &hub.Subscription{Matchers: exact("x"), After: "unknown"}) // a gap
+	publish(t, h, "x", "1")
+	r.expect(t, "1")
+	m.Lose("x")
+	publish(t, h, "x", "2")
+	r.expect(t, "1", "GAP", "2")
+	m.Fail(hub.ErrUnavailable)
+	if err := h.Publish(t.Context(), &hub.Event{Topic: "x"}); err == nil {
+		t.Error("published")
+	}
+	m.Fail(nil)
+	want := hub.Stats{Subscribers: 1, Published: 2, Unpublished: 1, Delivered: 2, Gaps: 2}
+	for deadline := time.Now().Add(10 * time.Second); h.Stats() != want; time.Sleep(time.Millisecond) { // written comes before counted
+		if time.Now().After(deadline) {
+			t.Fatalf("got %+v, want %+v", h.Stats(), want)
+		}
+	}
+}

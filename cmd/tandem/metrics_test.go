@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -218,5 +219,25 @@ max_subscribers = 2
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMetricsDocumented: operations.md names all that a page has.
+func TestMetricsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"server.go", "process.go"} {
+		source, err := os.ReadFile("../../internal/metrics/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := regexp.MustCompile(`"((?:tandem|process|go)_\w+)"`)
+		for _, m := range names.FindAllSubmatch(source, -1) {
+			if name := string(m[1]); name != "tandem_build_info" && !regexp.MustCompile("`"+name+"[`{]").Match(doc) {
+				t.Errorf("docs/operations.md doesn't have %s", name)
+			}
+		}
 	}
 }

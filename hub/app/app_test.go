@@ -267,3 +267,23 @@ func TestTooSlow(t *testing.T) {
 		again.expect(fmt.Sprintf(`{"event":{"id":"urn:%d","topic":"a","data":"%s"}}`, got, data))
 	}
 }
+
+// TestFull: a session beyond the hub's bound is closed with 1013: its client may come back.
+func TestFull(t *testing.T) {
+	h, url := serve(t, new(bustest.Memory), hub.Options{MaxSubscribers: 1}, app.Options{})
+	c := dial(t, url)
+	c.send(`{"subscribe":{"topics":["a"]}}`)
+	c.receive()
+	second, err := client.Dial(t.Context(), url, nil)
+	if err == nil {
+		defer second.CloseNow()
+		_, err = second.Receive(t.Context())
+	}
+	var e *frame.CloseError
+	if !errors.As(err, &e) || e.Code != frame.CodeOverloaded {
+		t.Errorf("got %v, want close 1013", err)
+	}
+	if n := h.Stats().Full; n == 0 {
+		t.Error("it isn't counted")
+	}
+}

@@ -27,6 +27,10 @@ allowed = ["127.0.0.1", "::1"]
 relay_users = ["www-data", "33"]
 engine = "net/http"
 
+[metrics]
+listen = ["127.0.0.1:9090", "unix:metrics.sock"]
+mode = "0640"
+
 [log]
 level = "debug"
 format = "json"
@@ -140,6 +144,9 @@ func TestParseFull(t *testing.T) {
 	}
 	if c.FastCGI.Mode != 0o600 || c.FastCGI.Group != "www-data" || !c.FastCGI.Public || len(c.FastCGI.Allowed) != 2 {
 		t.Errorf("fastcgi: %+v", c.FastCGI)
+	}
+	if got := c.Metrics; !slices.Equal(got.Listen, []string{"127.0.0.1:9090", "unix:/etc/x/metrics.sock"}) || got.Mode != 0o640 || got.Public {
+		t.Errorf("metrics: %+v", got)
 	}
 	if (c.Limits != Limits{1, 2, 3, 4, 5}) || (c.Log != Log{"debug", "json"}) || c.Drain != 3*time.Minute {
 		t.Errorf("limits %+v, log %+v, drain %v", c.Limits, c.Log, c.Drain)
@@ -257,6 +264,7 @@ func TestParseErrors(t *testing.T) {
 		{"mode of setuid", "[fastcgi]\nmode = '4660'\n" + echo, []string{`t.toml:2: fastcgi.mode: …octal`}},
 		{"address", "http = 'localhost'\n" + echo, []string{`t.toml:1: http: "localhost" is no address`}},
 		{"address a path", "[fastcgi]\nlisten = ['/run/x.sock']\n" + echo, []string{`t.toml:2: fastcgi.listen: …unix:/path`}},
+		{"metrics address", "[metrics]\nlisten = 'localhost'\n" + echo, []string{`t.toml:2: metrics.listen: "localhost" is no address`}},
 		{"http table", "[http]\nlisten = 3\n" + echo, []string{`t.toml:2: http.listen: expected a string or a list`}},
 		{"http of a wrong type", "http = 3\n" + echo, []string{`t.toml:1: http: expected a string or a list`}},
 		{"allowed", "[fastcgi]\nallowed = 'localhost'\n" + echo, []string{`t.toml:2: fastcgi.allowed: "localhost" is not an IP`}},

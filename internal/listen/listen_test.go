@@ -113,18 +113,19 @@ func TestListenErrors(t *testing.T) {
 		o       Options
 		want    string
 	}{
-		"a file":      {"unix:" + file, Options{}, "a file is there"},
-		"a folder":    {"unix:" + dir, Options{}, "a folder is there"},
-		"no folder":   {"unix:" + dir + "/none/s", Options{}, "no folder " + dir + "/none"},
-		"not below":   {"unix:" + file + "/s", Options{}, "no folder"},
-		"long":        {"unix:" + dir + "/" + strings.Repeat("x", 108), Options{}, "must be shorter than 108"},
-		"abstract":    {"unix:@x", Options{}, "no permissions"},
-		"no group":    {"unix:" + dir + "/s", Options{Table: "fastcgi", Group: "no-such-group"}, "set group in [fastcgi]"},
-		"public":      {"192.0.2.1:0", Options{Table: "http"}, "set public = true in [http]"},
-		"everywhere":  {"0.0.0.0:0", Options{Table: "http"}, "set public = true in [http]"},
-		"everywhere6": {"[::]:0", Options{Table: "http"}, "set public = true in [http]"},
-		"no port":     {"localhost", Options{}, `"unix:/path"`},
-		"in use":      {used, Options{}, ErrInUse.Error()},
+		"a file":          {"unix:" + file, Options{}, "a file is there"},
+		"a folder":        {"unix:" + dir, Options{}, "a folder is there"},
+		"no folder":       {"unix:" + dir + "/none/s", Options{}, "no folder " + dir + "/none"},
+		"not below":       {"unix:" + file + "/s", Options{}, "no folder"},
+		"long":            {"unix:" + dir + "/" + strings.Repeat("x", 108), Options{}, "must be shorter than 108"},
+		"abstract":        {"unix:@x", Options{}, "no permissions"},
+		"no group":        {"unix:" + dir + "/s", Options{Table: "fastcgi", Group: "no-such-group"}, "set group in [fastcgi]"},
+		"public":          {"192.0.2.1:0", Options{Table: "http"}, "set public = true in [http]"},
+		"everywhere":      {"0.0.0.0:0", Options{Table: "http"}, "set public = true in [http]"},
+		"for all to read": {"0.0.0.0:0", Options{Table: "metrics", Risk: "read it"}, "whoever reaches it can read it; listen on 127.0.0.1"},
+		"everywhere6":     {"[::]:0", Options{Table: "http"}, "set public = true in [http]"},
+		"no port":         {"localhost", Options{}, `"unix:/path"`},
+		"in use":          {used, Options{}, ErrInUse.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := Listen(t.Context(), tt.address, tt.o)
