@@ -35,7 +35,7 @@ var allowed = map[string]struct {
 	"tandem/hub/mercure":       {own: []string{"tandem/hub", "tandem/internal/gateway", "tandem/internal/problem"}, never: `^os/exec$|logrus|toml|kong`},
 	"tandem/hub/sqlitebus":     {own: []string{"tandem/hub"}, never: `^net/http$|logrus|toml|kong`},
 	"tandem/hub/natsbus":       {own: []string{"tandem/hub"}, never: `logrus|toml|kong`},
-	"tandem/internal/metrics":  {own: []string{"tandem/session", "tandem/session/frame", "tandem/session/flow", "tandem/fcgi", "tandem/cgi", "tandem/program", "tandem/hub", "tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong|prometheus`},
+	"tandem/internal/metrics":  {own: []string{"tandem/session", "tandem/session/frame", "tandem/session/flow", "tandem/fcgi", "tandem/cgi", "tandem/program", "tandem/hub", "tandem/internal/nowait", "tandem/internal/gateway", "tandem/internal/problem"}, never: `logrus|toml|kong|prometheus`},
 	"tandem/internal/doctor":   {own: []string{"tandem/internal/probe", "tandem/internal/gateway", "tandem/internal/problem", "tandem/session/frame", "tandem/session/flow"}, never: `^os/exec$|logrus|toml|kong`},
 }
 
