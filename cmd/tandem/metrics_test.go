@@ -98,6 +98,7 @@ max_subscribers = 2
 	metrics, web := overUnix(filepath.Join(cmd.Dir, "m")), overUnix(filepath.Join(cmd.Dir, "s"))
 	before := scrape(t, metrics)
 	for name, want := range map[string]float64{
+		`tandem_sessions_ended_total{endpoint="cat",code="1011"}`: 0, `tandem_requests_refused_total{endpoint="news",status="503"}`: 0,
 		"tandem_max_sessions": 30, "tandem_max_programs": 500, "tandem_fastcgi_max_connections": 1, "tandem_programs": 0,
 		`tandem_hub_max_subscribers{endpoint="news"}`: 2, `tandem_hub_subscribers{endpoint="news"}`: 0, "tandem_fastcgi_connections": 0,
 	} {

@@ -19,6 +19,7 @@ import (
 	"tandem/internal/problem"
 	"tandem/program"
 	"tandem/session"
+	"tandem/session/frame"
 )
 
 // Server is what the page tells of; what is nil or 0 is left out. Its fields are not changed while it serves.
@@ -84,6 +85,9 @@ func limit(t *text, name, help string, n int) {
 	}
 }
 
+// watched are there from the beginning: to Prometheus a counter that comes with its first 1 has not risen.
+var watched = []session.Code{frame.CodeNormal, frame.CodeInternal, frame.CodeOverloaded, frame.CodeHeartbeat, frame.CodeTooSlow}
+
 func (s *Server) sessions(t *text) {
 	if len(s.Endpoints) == 0 {
 		return
@@ -91,6 +95,12 @@ func (s *Server) sessions(t *text) {
 	all := make([]session.Stats, len(s.Endpoints))
 	for i, e := range s.Endpoints {
 		all[i] = e.Sessions.Stats()
+		for _, code := range watched {
+			all[i].Ended[code] += 0
+		}
+		for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+			all[i].Refused[status] += 0
+		}
 	}
 	t.head("tandem_sessions", gauge, "Open sessions, by the transport that each was opened with.")
 	for i, e := range s.Endpoints {
