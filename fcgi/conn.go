@@ -51,6 +51,7 @@ type conn struct {
 	rest     recordHeader         // what is left of a STDIN record: length and padding; owner: who reads
 	readErr  error                // of a poller's read; owner: who reads
 	turn     atomic.Pointer[turn] // on whose goroutine the request's Sink has its Turn
+	late     atomic.Bool          // it couldn't park for a write that runs
 	poller   *poller
 	fd       int // as the poller knows it
 
@@ -65,6 +66,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, h http.Handler) *conn {
+	nc = wrapConn(nc)
 	c := &conn{
 		srv: s, nc: nc, in: newInput(nc), handler: h,
 		done: make(chan struct{}), writing: make(chan struct{}, 1),
@@ -154,9 +156,7 @@ func (c *conn) write(rec []byte, d *deadline, q *request) error {
 	if d.passed() {
 		return os.ErrDeadlineExceeded
 	}
-	select {
-	case c.writing <- struct{}{}:
-	default:
+	if !c.tryWriting() {
 		c.willBlock()
 		select {
 		case c.writing <- struct{}{}:
@@ -164,7 +164,7 @@ func (c *conn) write(rec []byte, d *deadline, q *request) error {
 			return os.ErrDeadlineExceeded
 		}
 	}
-	defer func() { <-c.writing }()
+	defer c.written()
 	if err := c.claim(d, q); err != nil {
 		return err
 	}

@@ -31,6 +31,8 @@ func newInput(nc net.Conn) *input {
 		in.raw, _ = s.SyscallConn()
 	case *net.TCPConn:
 		in.raw, _ = s.SyscallConn()
+	case leaver:
+		in.raw, _ = s.SyscallConn()
 	}
 	if in.raw != nil {
 		in.try = in.tryRead

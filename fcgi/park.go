@@ -7,6 +7,7 @@ package fcgi
 import (
 	"errors"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"tandem/internal/gateway"
@@ -23,6 +24,13 @@ const (
 	polled                // a poller, now
 )
 
+// A leaver is a connection that leaves Go's poller while one of ours reads it (socket).
+type leaver interface {
+	leave(forget func(fd int)) bool
+	comeBack()
+	syscall.Conn
+}
+
 // errParked ends a goroutine that a poller reads on for.
 var errParked = errors.New("fcgi: read on by a poller")
 
@@ -31,12 +39,37 @@ var errParked = errors.New("fcgi: read on by a poller")
 func (c *conn) park() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.requests) == 1 && c.requests[0].detached && c.pending == 0 && !c.lingering && c.broken == nil && c.srv.pollers.add(c) {
+	c.reader = waiting
+	if len(c.requests) == 1 && c.requests[0].detached && c.pending == 0 && !c.lingering && c.broken == nil && c.leave() {
 		c.in.release()
 		c.reader = parked
+	}
+	return c.reader == parked
+}
+
+// leave gives c to a poller, unless somebody writes. c.mu is held.
+func (c *conn) leave() bool {
+	if !c.tryWriting() {
+		c.late.Store(true)
+		if !c.tryWriting() {
+			return false // who writes nudges
+		}
+		c.late.Store(false)
+	}
+	defer func() { <-c.writing }()
+	if c.in.raw == nil || !c.srv.pollers.choose(c) {
+		return false
+	}
+	l, leaves := c.nc.(leaver)
+	if leaves && !l.leave(c.poller.forget) {
+		return false
+	}
+	if c.srv.pollers.add(c) {
 		return true
 	}
-	c.reader = waiting
+	if leaves {
+		l.comeBack()
+	}
 	return false
 }
 
@@ -60,9 +93,33 @@ func (c *conn) detached(q *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q.detached = true
+	c.nudge()
+}
+
+// nudge has the goroutine that waits try to park. c.mu is held.
+func (c *conn) nudge() {
 	if c.reader == waiting && !c.timed && !c.lingering && c.broken == nil && c.in.raw != nil {
 		c.nudged = true
 		_ = c.nc.SetReadDeadline(longAgo)
+	}
+}
+
+func (c *conn) tryWriting() bool {
+	select {
+	case c.writing <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// written is the end of a write.
+func (c *conn) written() {
+	<-c.writing
+	if c.late.Load() && c.late.Swap(false) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.nudge()
 	}
 }
 
@@ -72,6 +129,9 @@ func (c *conn) unpark() {
 	case parked:
 		c.reader = reading
 		c.srv.pollers.remove(c)
+		if l, ok := c.nc.(leaver); ok {
+			l.comeBack()
+		}
 		go c.read()
 	case polled:
 		c.recalled = true
@@ -174,6 +234,9 @@ func (c *conn) send(rec []byte) (int, error) {
 			return len(rec) - len(rest), err
 		}
 		c.willBlock()
+		c.mu.Lock()
+		c.unpark() // Go's poller is what waits
+		c.mu.Unlock()
 	}
 	n, err := c.nc.Write(rest)
 	return len(rec) - len(rest) + n, err

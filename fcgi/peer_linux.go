@@ -12,8 +12,8 @@ import (
 // PeerUID is the user at the other end of a unix socket (SO_PEERCRED): as whom it
 // connected or, of a server, began to listen.
 func PeerUID(nc net.Conn) (uint32, error) {
-	uc, ok := nc.(*net.UnixConn)
-	if !ok {
+	uc, ok := nc.(syscall.Conn)
+	if _, unix := nc.RemoteAddr().(*net.UnixAddr); !ok || !unix {
 		return 0, fmt.Errorf("fcgi: a %T doesn't tell its peer's user, expected a unix socket", nc)
 	}
 	var rc syscall.RawConn

@@ -22,11 +22,8 @@ type pollers struct {
 	closing bool
 }
 
-// add has c be read when something comes. False: not here.
-func (ps *pollers) add(c *conn) bool {
-	if c.in.raw == nil {
-		return false
-	}
+// choose gives c its poller. False: there is none to be had.
+func (ps *pollers) choose(c *conn) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if ps.list == nil {
@@ -41,10 +38,17 @@ func (ps *pollers) add(c *conn) bool {
 		}
 		ps.list[ps.next] = p
 	}
-	if !p.add(c) {
+	c.poller = p
+	return true
+}
+
+// add has c be read when something comes. False: not here.
+func (ps *pollers) add(c *conn) bool {
+	if !c.poller.add(c) {
 		return false
 	}
-	c.poller = p
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
 	ps.conns++
 	return true
 }
@@ -139,9 +143,11 @@ func (p *poller) remove(c *conn) {
 	defer p.mu.Unlock()
 	if p.conns[c.fd] == c {
 		p.conns[c.fd] = nil
-		_ = p.control(unix.EPOLL_CTL_DEL, c.fd, nil)
+		p.forget(c.fd)
 	}
 }
+
+func (p *poller) forget(fd int) { _ = p.control(unix.EPOLL_CTL_DEL, fd, nil) }
 
 func (p *poller) control(op, fd int, event *unix.EpollEvent) (err error) {
 	if e := p.raw.Control(func(epoll uintptr) { err = unix.EpollCtl(int(epoll), op, fd, event) }); e != nil {

@@ -7,6 +7,9 @@ type pollers struct{}
 
 type poller struct{}
 
-func (*pollers) add(*conn) bool { return false }
-func (*pollers) remove(*conn)   {}
-func (*pollers) close()         {}
+func (*pollers) choose(*conn) bool { return false }
+func (*pollers) add(*conn) bool    { return false }
+func (*pollers) remove(*conn)      {}
+func (*pollers) close()            {}
+
+func (*poller) forget(int) {}
