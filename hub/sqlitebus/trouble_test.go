@@ -2,7 +2,6 @@ package sqlitebus
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
 	"golang.org/x/sys/unix"
 
 	"tandem/hub"
@@ -57,13 +57,12 @@ func TestTrouble(t *testing.T) {
 	}
 	change := func(statement string) func(string) error {
 		return func(path string) error {
-			db, err := sql.Open("sqlite", path)
+			db, err := sqlite3.Open(path)
 			if err != nil {
 				return err
 			}
 			defer db.Close()
-			_, err = db.Exec(statement)
-			return err
+			return db.Exec(statement)
 		}
 	}
 	for name, tt := range map[string]struct {
@@ -211,13 +210,12 @@ func TestLocked(t *testing.T) {
 	if _, err := b.Presence(t.Context(), []hub.Change{{Member: hub.Member{Subscriber: "s", Match: "1"}}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	db, err := sql.Open("sqlite", path)
+	db, err := sqlite3.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	db.SetMaxOpenConns(1)
-	if _, err := db.Exec("BEGIN IMMEDIATE"); err != nil {
+	if err := db.Exec("BEGIN IMMEDIATE"); err != nil {
 		t.Fatal(err)
 	}
 	unavailable(t, "Publish", b.Publish(t.Context(), &hub.Event{ID: "b", Topic: "t"}), path, "another program keeps it locked")
@@ -231,7 +229,7 @@ func TestLocked(t *testing.T) {
 	}
 	_, err = b.Presence(t.Context(), []hub.Change{{Member: hub.Member{Subscriber: "s", Match: "2"}}}, nil)
 	unavailable(t, "Presence", err, path, "another program keeps it locked")
-	if _, err := db.Exec("ROLLBACK"); err != nil {
+	if err := db.Exec("ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
 	present := ""
