@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -405,4 +407,54 @@ func TestTooLarge(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	publish(t, b, "y", "t", strings.Repeat("x", 9_000))
+}
+
+// What SQLite makes beside the file is for this user alone too, whatever the umask, and so is what it makes again.
+func TestPrivate(t *testing.T) {
+	path := newPath(t)
+	for range 2 {
+		p := start(t, path, "open", "")
+		if got := p.line(t); got != "ready" {
+			t.Fatal(got)
+		}
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			info, err := os.Stat(path + suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode().Perm() != 0o600 {
+				t.Errorf("%s has mode %v: others could read it", path+suffix, info.Mode())
+			}
+		}
+		p.end(t)
+		if _, err := os.Stat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the last process left its log: %v", err)
+		}
+	}
+}
+
+func publishOpen(path, _ string) error {
+	syscall.Umask(0)
+	b := New(path, nil)
+	if err := b.Publish(context.Background(), &hub.Event{ID: "x", Topic: "t"}); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	io.Copy(io.Discard, os.Stdin)
+	return b.Close()
+}
+
+// A connection that has used up its memory is an error, and the next one works. (Publish refuses such events.)
+func TestMemory(t *testing.T) {
+	b := newBus(t, newPath(t), Options{MaxBytes: -1})
+	publish(t, b, "a", "t", "")
+	j := &job{event: hub.Event{ID: "b", Topic: "t", Data: strings.Repeat("x", 300<<20)}, done: make(chan error, 1)}
+	unavailable(t, "300 MB", b.write(t.Context(), j), b.path, "there is no memory")
+	if err := b.Publish(t.Context(), &hub.Event{ID: "c", Topic: "t", Data: strings.Repeat("x", maxEvent)}); !errors.Is(err, hub.ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+	publish(t, b, "d", "t", strings.Repeat("x", maxEvent-1000))
+	if events, span := history(t, b, hub.Query{Earliest: true}); len(events) != 2 || !span.Complete {
+		t.Errorf("%d events, %+v", len(events), span)
+	}
 }
