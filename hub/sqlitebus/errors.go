@@ -37,6 +37,9 @@ func advice(err error) string {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "the disk is full: make room"
 	}
+	if errors.Is(err, sqlite3.IOERR_SHMSIZE) {
+		return "the disk is full: make room"
+	}
 	switch code(err) {
 	case sqlite3.FULL:
 		return "the disk is full: make room"

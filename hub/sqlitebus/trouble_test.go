@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/vfs"
 	"golang.org/x/sys/unix"
 
 	"tandem/hub"
@@ -281,6 +282,26 @@ func TestFull(t *testing.T) {
 	}
 	intact(t, path)
 }
+
+// A disk without room is told from a broken one.
+func TestNoSpace(t *testing.T) {
+	for _, err := range []error{syscall.ENOSPC, syscall.EDQUOT} {
+		_, got := logFile{refusing{err: &fs.PathError{Op: "write", Err: err}}}.WriteAt(nil, 0)
+		if code(got) != sqlite3.FULL {
+			t.Errorf("%v: got %v", err, got)
+		}
+	}
+	if _, got := (logFile{refusing{err: syscall.EIO}}).WriteAt(nil, 0); got != syscall.EIO {
+		t.Errorf("got %v", got)
+	}
+}
+
+type refusing struct {
+	vfs.File
+	err error
+}
+
+func (f refusing) WriteAt([]byte, int64) (int, error) { return 0, f.err }
 
 // The system refuses to write more: a limit of this process's file sizes. When it is lifted the same Bus works.
 func TestLimited(t *testing.T) {
