@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -47,7 +46,10 @@ type OptionError struct {
 
 func (e *OptionError) Error() string { return "natsbus: " + e.Option + ": " + e.Text }
 
-var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+// validName is no regexp: one would be compiled at the start of each CGI process.
+func validName(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == ""
+}
 
 // check fills in defaults.
 func (o *Options) check() error {
@@ -87,7 +89,7 @@ func (o *Options) check() error {
 		}
 	}
 	switch {
-	case !validName.MatchString(o.Name):
+	case !validName(o.Name):
 		return &OptionError{"Name", fmt.Sprintf("%q: expected 1 to 64 letters, digits, - or _", o.Name)}
 	case o.Replicas < 1 || o.Replicas > 5 || o.Replicas%2 == 0:
 		return &OptionError{"Replicas", fmt.Sprintf("%d: expected 1, 3 or 5", o.Replicas)}

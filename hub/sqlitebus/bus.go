@@ -171,8 +171,8 @@ func (b *Bus) Publish(ctx context.Context, e *hub.Event) error {
 	return nil
 }
 
-// maxEvent is a bit less than what SQLite stores in a row.
-const maxEvent = 900 << 20
+// maxEvent is what a connection, which has 256 MB of memory, can surely store and read.
+const maxEvent = 32 << 20
 
 // size is what an event takes up in the file, about: its ID and topic are there twice, in
 // indexes too.

@@ -1,8 +1,6 @@
 package sqlitebus
 
 import (
-	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,8 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
-	_ "modernc.org/sqlite" // the driver
+	"github.com/ncruces/go-sqlite3"
 )
 
 const (
@@ -54,10 +53,9 @@ CREATE TABLE members (
 
 // file is one connection. Its zero value is closed. It is not safe for concurrent use.
 type file struct {
-	db         *sql.DB
-	conn       *sql.Conn
+	conn       *sqlite3.Conn
 	info       fs.FileInfo // of the file that was opened
-	statements map[string]*sql.Stmt
+	statements map[string]*sqlite3.Stmt
 }
 
 // ready opens the file, unless it is open. One that isn't what its path leads to any more is
@@ -87,27 +85,36 @@ func (f *file) open(b *Bus) error {
 	if f.info.IsDir() {
 		return fmt.Errorf("expected a file, this is a folder")
 	}
-	dsn := url.URL{Scheme: "file", Path: b.path, RawQuery: "_error_rc=1&_dqs=0"}
-	if f.db, err = sql.Open("sqlite", dsn.String()); err != nil {
+	if f.conn, err = connect(b.path); err != nil {
 		return err
 	}
-	f.db.SetMaxOpenConns(1)
-	if f.conn, err = f.db.Conn(context.Background()); err != nil {
-		return err
-	}
-	f.statements = make(map[string]*sql.Stmt)
+	f.statements = make(map[string]*sqlite3.Stmt)
 	sync := "NORMAL"
 	if b.opt.Sync {
 		sync = "FULL"
 	}
 	// 512 KiB of cache do for the ends of the tables, where all happens.
-	settings := "PRAGMA busy_timeout=0; PRAGMA synchronous=" + sync + "; PRAGMA cache_size=-512; PRAGMA journal_size_limit=" + strconv.Itoa(maxLog) + "; " + b.opt.pragma
+	settings := "PRAGMA synchronous=" + sync + "; PRAGMA cache_size=-512; PRAGMA journal_size_limit=" + strconv.Itoa(maxLog) + "; " + b.opt.pragma
 	return b.insist(func() error {
-		if _, err := f.conn.ExecContext(context.Background(), settings); err != nil {
+		if err := f.conn.Exec(settings); err != nil {
 			return err
 		}
 		return f.prepareTables()
 	})
+}
+
+// connect opens a connection. Each reserves 256 MB of addresses, of which it uses what it needs.
+func connect(path string) (c *sqlite3.Conn, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			if e, ok := v.(error); !ok || !errors.Is(e, syscall.ENOMEM) {
+				panic(v)
+			}
+			err = fmt.Errorf("%w: 256 MB of addresses (ulimit -v)", sqlite3.NOMEM)
+		}
+	}()
+	uri := url.URL{Scheme: "file", Path: path, RawQuery: "vfs=" + private}
+	return sqlite3.OpenFlags(uri.String(), sqlite3.OPEN_READWRITE|sqlite3.OPEN_URI)
 }
 
 // maxLog is what the write-ahead log is cut down to in bytes.
@@ -121,7 +128,7 @@ func (f *file) prepareTables() error {
 	}
 	if whose == 0 && v == 0 && tables == 0 {
 		var mode string
-		if err := f.conn.QueryRowContext(context.Background(), "PRAGMA journal_mode=WAL").Scan(&mode); err != nil {
+		if _, err := f.row([]any{&mode}, "PRAGMA journal_mode=WAL"); err != nil {
 			return err
 		}
 		if mode != "wal" {
@@ -146,25 +153,23 @@ func (f *file) prepareTables() error {
 }
 
 func (f *file) identity() (whose, version, tables int64, err error) {
-	row := f.conn.QueryRowContext(context.Background(), "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)")
-	err = row.Scan(&whose, &version, &tables)
+	_, err = f.row([]any{&whose, &version, &tables}, "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)")
 	return
 }
 
 func (f *file) makeTables() error {
-	ctx := context.Background()
-	if _, err := f.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if err := f.conn.Exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
 	_, _, tables, err := f.identity()
 	if err == nil && tables == 0 { // another process may have been faster
-		_, err = f.conn.ExecContext(ctx, fmt.Sprintf("%s; PRAGMA application_id=%d; PRAGMA user_version=%d", schema, application, version))
+		err = f.conn.Exec(fmt.Sprintf("%s; PRAGMA application_id=%d; PRAGMA user_version=%d", schema, application, version))
 	}
 	if err == nil {
-		_, err = f.conn.ExecContext(ctx, "COMMIT")
+		err = f.conn.Exec("COMMIT")
 	}
 	if err != nil {
-		_, _ = f.conn.ExecContext(ctx, "ROLLBACK")
+		_ = f.conn.Exec("ROLLBACK")
 	}
 	return err
 }
@@ -189,15 +194,19 @@ func create(path string) error {
 
 func (f *file) close() {
 	for _, s := range f.statements {
-		_ = s.Close()
+		finalize(s)
 	}
 	if f.conn != nil {
 		_ = f.conn.Close()
 	}
-	if f.db != nil {
-		_ = f.db.Close()
-	}
 	*f = file{}
+}
+
+// finalize closes a statement, which repeats the panic of its last step.
+func finalize(s *sqlite3.Stmt) {
+	var err error
+	defer memory(&err)
+	_ = s.Close()
 }
 
 // drop closes the connection after an error that it would not get over.
@@ -207,30 +216,58 @@ func (f *file) drop(err error) {
 	}
 }
 
-// prepare returns the statement of query, which is parsed once.
-func (f *file) prepare(query string) (*sql.Stmt, error) {
+// prepare returns the statement of query, which is parsed once, with its arguments.
+func (f *file) prepare(query string, args []any) (*sqlite3.Stmt, error) {
 	s := f.statements[query]
 	if s == nil {
 		var err error
-		if s, err = f.conn.PrepareContext(context.Background(), query); err != nil {
+		if s, _, err = f.conn.PrepareFlags(query, sqlite3.PREPARE_PERSISTENT); err != nil {
 			return nil, err
 		}
 		f.statements[query] = s
 	}
+	for i, arg := range args {
+		if err := bind(s, i+1, arg); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
-// exec runs a statement, and returns how many rows it has changed.
-func (f *file) exec(query string, args ...any) (int64, error) {
-	s, err := f.prepare(query)
+func bind(s *sqlite3.Stmt, i int, arg any) error {
+	switch v := arg.(type) {
+	case int64:
+		return s.BindInt64(i, v)
+	case string:
+		return s.BindText(i, v)
+	case bool:
+		return s.BindBool(i, v)
+	}
+	panic(fmt.Sprintf("sqlitebus: no such argument: %T", arg))
+}
+
+// exec runs a statement, and returns how many rows it has changed, if it is one that does.
+func (f *file) exec(query string, args ...any) (n int64, err error) {
+	defer memory(&err)
+	s, err := f.prepare(query, args)
 	if err != nil {
 		return 0, err
 	}
-	result, err := s.ExecContext(context.Background(), args...)
-	if err != nil {
+	defer release(s, len(args))
+	if err := s.Exec(); err != nil {
 		return 0, err
 	}
-	return result.RowsAffected()
+	return f.conn.Changes(), nil
+}
+
+// release ends a statement's run, which is what keeps a transaction open, and frees its arguments.
+func release(s *sqlite3.Stmt, args int) {
+	var err error
+	defer memory(&err)
+	_ = s.Reset() // repeats the last step's error
+	if args > 0 {
+		_ = s.ClearBindings()
+	}
 }
 
 // row reads one row into dest. ok tells whether there is one.
@@ -243,20 +280,38 @@ func (f *file) row(dest []any, query string, args ...any) (ok bool, err error) {
 }
 
 // rows calls each for the rows that a query finds, until it returns false.
-func (f *file) rows(each func(scan func(...any) error) (bool, error), query string, args ...any) error {
-	s, err := f.prepare(query)
+func (f *file) rows(each func(scan func(...any) error) (bool, error), query string, args ...any) (err error) {
+	defer memory(&err)
+	s, err := f.prepare(query, args)
 	if err != nil {
 		return err
 	}
-	rows, err := s.QueryContext(context.Background(), args...)
-	if err != nil {
-		return err
+	defer release(s, len(args))
+	scan := func(dest ...any) error {
+		for i, d := range dest {
+			column(s, i, d)
+		}
+		return s.Err()
 	}
-	defer rows.Close()
-	for rows.Next() {
-		if more, err := each(rows.Scan); err != nil || !more {
+	for s.Step() {
+		if more, err := each(scan); err != nil || !more {
 			return err
 		}
 	}
-	return rows.Err()
+	return s.Err()
+}
+
+func column(s *sqlite3.Stmt, i int, dest any) {
+	switch d := dest.(type) {
+	case *int64:
+		*d = s.ColumnInt64(i)
+	case *uint64:
+		*d = uint64(s.ColumnInt64(i))
+	case *string:
+		*d = s.ColumnText(i)
+	case *bool:
+		*d = s.ColumnInt64(i) != 0
+	default:
+		panic(fmt.Sprintf("sqlitebus: no such result: %T", dest))
+	}
 }

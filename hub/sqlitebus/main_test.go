@@ -42,6 +42,7 @@ var roles = map[string]func(path, arg string) error{
 	"member":     beMember,
 	"limited":    publishLimited,
 	"unwritable": publishUnwritable,
+	"open":       publishOpen,
 }
 
 // publishAcknowledged has 4 goroutines publish until the process is killed. The IDs of those that are stored go to stdout.

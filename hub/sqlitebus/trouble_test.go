@@ -2,9 +2,10 @@ package sqlitebus
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/vfs"
 	"golang.org/x/sys/unix"
 
 	"tandem/hub"
@@ -57,13 +60,12 @@ func TestTrouble(t *testing.T) {
 	}
 	change := func(statement string) func(string) error {
 		return func(path string) error {
-			db, err := sql.Open("sqlite", path)
+			db, err := sqlite3.Open(path)
 			if err != nil {
 				return err
 			}
 			defer db.Close()
-			_, err = db.Exec(statement)
-			return err
+			return db.Exec(statement)
 		}
 	}
 	for name, tt := range map[string]struct {
@@ -211,13 +213,12 @@ func TestLocked(t *testing.T) {
 	if _, err := b.Presence(t.Context(), []hub.Change{{Member: hub.Member{Subscriber: "s", Match: "1"}}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	db, err := sql.Open("sqlite", path)
+	db, err := sqlite3.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	db.SetMaxOpenConns(1)
-	if _, err := db.Exec("BEGIN IMMEDIATE"); err != nil {
+	if err := db.Exec("BEGIN IMMEDIATE"); err != nil {
 		t.Fatal(err)
 	}
 	unavailable(t, "Publish", b.Publish(t.Context(), &hub.Event{ID: "b", Topic: "t"}), path, "another program keeps it locked")
@@ -231,7 +232,7 @@ func TestLocked(t *testing.T) {
 	}
 	_, err = b.Presence(t.Context(), []hub.Change{{Member: hub.Member{Subscriber: "s", Match: "2"}}}, nil)
 	unavailable(t, "Presence", err, path, "another program keeps it locked")
-	if _, err := db.Exec("ROLLBACK"); err != nil {
+	if err := db.Exec("ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
 	present := ""
@@ -281,6 +282,26 @@ func TestFull(t *testing.T) {
 	}
 	intact(t, path)
 }
+
+// A disk without room is told from a broken one.
+func TestNoSpace(t *testing.T) {
+	for _, err := range []error{syscall.ENOSPC, syscall.EDQUOT} {
+		_, got := logFile{refusing{err: &fs.PathError{Op: "write", Err: err}}}.WriteAt(nil, 0)
+		if code(got) != sqlite3.FULL {
+			t.Errorf("%v: got %v", err, got)
+		}
+	}
+	if _, got := (logFile{refusing{err: syscall.EIO}}).WriteAt(nil, 0); got != syscall.EIO {
+		t.Errorf("got %v", got)
+	}
+}
+
+type refusing struct {
+	vfs.File
+	err error
+}
+
+func (f refusing) WriteAt([]byte, int64) (int, error) { return 0, f.err }
 
 // The system refuses to write more: a limit of this process's file sizes. When it is lifted the same Bus works.
 func TestLimited(t *testing.T) {
@@ -407,4 +428,54 @@ func TestTooLarge(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	publish(t, b, "y", "t", strings.Repeat("x", 9_000))
+}
+
+// What SQLite makes beside the file is for this user alone too, whatever the umask, and so is what it makes again.
+func TestPrivate(t *testing.T) {
+	path := newPath(t)
+	for range 2 {
+		p := start(t, path, "open", "")
+		if got := p.line(t); got != "ready" {
+			t.Fatal(got)
+		}
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			info, err := os.Stat(path + suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode().Perm() != 0o600 {
+				t.Errorf("%s has mode %v: others could read it", path+suffix, info.Mode())
+			}
+		}
+		p.end(t)
+		if _, err := os.Stat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the last process left its log: %v", err)
+		}
+	}
+}
+
+func publishOpen(path, _ string) error {
+	syscall.Umask(0)
+	b := New(path, nil)
+	if err := b.Publish(context.Background(), &hub.Event{ID: "x", Topic: "t"}); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	io.Copy(io.Discard, os.Stdin)
+	return b.Close()
+}
+
+// A connection that has used up its memory is an error, and the next one works. (Publish refuses such events.)
+func TestMemory(t *testing.T) {
+	b := newBus(t, newPath(t), Options{MaxBytes: -1})
+	publish(t, b, "a", "t", "")
+	j := &job{event: hub.Event{ID: "b", Topic: "t", Data: strings.Repeat("x", 300<<20)}, done: make(chan error, 1)}
+	unavailable(t, "300 MB", b.write(t.Context(), j), b.path, "there is no memory")
+	if err := b.Publish(t.Context(), &hub.Event{ID: "c", Topic: "t", Data: strings.Repeat("x", maxEvent)}); !errors.Is(err, hub.ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+	publish(t, b, "d", "t", strings.Repeat("x", maxEvent-1000))
+	if events, span := history(t, b, hub.Query{Earliest: true}); len(events) != 2 || !span.Complete {
+		t.Errorf("%d events, %+v", len(events), span)
+	}
 }

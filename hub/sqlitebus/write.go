@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	lib "modernc.org/sqlite/lib"
+	"github.com/ncruces/go-sqlite3"
 
 	"tandem/hub"
 )
@@ -171,9 +171,9 @@ func (b *Bus) limitLog() {
 	}
 	f := &b.writer.file
 	// It is tried again with the next commit.
-	_, _ = f.exec("PRAGMA busy_timeout=100")
+	_ = f.conn.BusyTimeout(100 * time.Millisecond)
 	_, _ = f.exec("PRAGMA wal_checkpoint(RESTART)")
-	_, _ = f.exec("PRAGMA busy_timeout=0")
+	_ = f.conn.BusyTimeout(0)
 }
 
 // begin waits for the right to write.
@@ -190,7 +190,7 @@ func (b *Bus) insist(try func() error) error {
 	deadline := time.Now().Add(b.opt.patience)
 	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 4*time.Millisecond) {
 		err := try()
-		if code(err) != lib.SQLITE_BUSY || time.Now().After(deadline) {
+		if code(err) != sqlite3.BUSY || time.Now().After(deadline) {
 			return err
 		}
 		select {
