@@ -100,10 +100,10 @@ func (b *benchFanOut) measure(ctx context.Context, u *url.URL, o *client.Options
 	defer ended()
 	audience, transport, by := b.audience(u, o)
 	f, opening, err := bench.OpenFanOut(ctx, audience, bench.Mercure(hc, b.URL, b.Topic, o.Header), b.Subscribers, b.AtOnce, b.Size, progress)
-	defer f.Close()
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	got, err := f.Measure(ctx, bench.FanOutLoad{Rate: b.Rate, Ahead: b.Ahead, Warm: b.Warm, During: b.Duration}, pids...)
 	if err != nil {
 		return nil, err

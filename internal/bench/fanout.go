@@ -80,7 +80,7 @@ type ear struct {
 const LeastSize = 20
 
 // OpenFanOut opens so many subscribers, some at once, and publishes until each has had an event. Events have data of size
-// bytes. The caller must Close what it returns, also with an error.
+// bytes. The caller must Close what it returns.
 func OpenFanOut(ctx context.Context, a Audience, publish Publisher, subscribers, opening, size int, progress Progress) (*FanOut, Opened, error) {
 	f := &FanOut{audience: a, publish: publish, size: max(size, LeastSize), progress: progress, began: time.Now(), next: 1,
 		ears: make([]ear, runtime.GOMAXPROCS(0)), expected: make([]atomic.Uint64, subscribers), news: make(chan struct{}, 1), errs: make(chan error, 1)}
@@ -89,11 +89,15 @@ func OpenFanOut(ctx context.Context, a Audience, publish Publisher, subscribers,
 		err := a.Open(ctx, i)
 		return time.Since(start), err
 	})
-	if err != nil {
-		return f, opened, err
+	if err == nil {
+		a.Listen(f)
+		err = f.join(ctx)
 	}
-	a.Listen(f)
-	return f, opened, f.join(ctx)
+	if err != nil {
+		f.Close()
+		return nil, opened, err
+	}
+	return f, opened, nil
 }
 
 // Close ends all subscribers.

@@ -132,9 +132,12 @@ func TestFanOut(t *testing.T) {
 			h.subs = nil
 			h.mu.Unlock()
 			f, opened, err := OpenFanOut(t.Context(), c.audience, c.publish, 7, 3, 100, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
 			defer f.Close()
-			if err != nil || opened.Times.Count() != 7 {
-				t.Fatalf("%d opened, %v", opened.Times.Count(), err)
+			if n := opened.Times.Count(); n != 7 {
+				t.Errorf("%d opened, want 7", n)
 			}
 			for _, l := range []FanOutLoad{{Rate: 100, Ahead: 10}, {Ahead: 1}, {Ahead: 4}} {
 				l.Warm, l.During = 5*time.Millisecond, 50*time.Millisecond
@@ -182,10 +185,10 @@ func TestFanOutFaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			audience, publish := serveHub(t, &hub{fault: c.fault}, false)
 			f, _, err := OpenFanOut(t.Context(), audience, publish, 3, 1, 100, nil)
-			defer f.Close()
 			if err != nil {
 				t.Fatal(err)
 			}
+			defer f.Close()
 			r, err := f.Measure(t.Context(), FanOutLoad{Rate: 200, Ahead: 20, During: 60 * time.Millisecond})
 			switch {
 			case c.err != "":
@@ -207,10 +210,10 @@ func TestFanOutEnds(t *testing.T) {
 		h := &hub{}
 		audience, publish := serveHub(t, h, tls)
 		f, _, err := OpenFanOut(t.Context(), audience, publish, 3, 1, 100, nil)
-		defer f.Close()
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer f.Close()
 		h.mu.Lock()
 		close(h.subs[1])
 		h.subs = slices.Delete(h.subs, 1, 2)
@@ -221,15 +224,12 @@ func TestFanOutEnds(t *testing.T) {
 	}
 	audience, _ := serveHub(t, &hub{}, false)
 	refused := Mercure(http.DefaultClient, audience.URL.String(), "other", nil)
-	f, _, err := OpenFanOut(t.Context(), audience, refused, 1, 1, 100, nil)
-	defer f.Close()
+	_, _, err := OpenFanOut(t.Context(), audience, refused, 1, 1, 100, nil)
 	if err == nil || !strings.Contains(err.Error(), "publish: expected a status of success, got 404") {
 		t.Error(err)
 	}
 	audience.URL = &url.URL{Scheme: "http", Host: "127.0.0.1:1", Path: "/"}
-	f, _, err = OpenFanOut(t.Context(), audience, refused, 1, 1, 100, nil)
-	defer f.Close()
-	if err == nil {
+	if _, _, err = OpenFanOut(t.Context(), audience, refused, 1, 1, 100, nil); err == nil {
 		t.Error("nobody listens: no error")
 	}
 }
