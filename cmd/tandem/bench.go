@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +26,7 @@ type benchCmd struct {
 	Idle    benchIdle    `cmd:"" help:"Sessions that say nothing: what they cost."`
 	Open    benchOpen    `cmd:"" help:"Sessions that are opened and closed: how fast."`
 	Receive benchReceive `cmd:"" help:"Messages that only come, to many sessions: rate and latency."`
+	FanOut  benchFanOut  `cmd:"" help:"Events of a hub, from one publisher to many subscribers: rate, latency, loss."`
 }
 
 // Help is shown by tandem bench --help.
@@ -97,7 +97,7 @@ const (
 )
 
 // within says what is wrong with a number.
-func within[T int | time.Duration](flag string, got, least, most T) error {
+func within[T int | float64 | time.Duration](flag string, got, least, most T) error {
 	if got < least || got > most {
 		return fmt.Errorf("--%s: expected %v to %v, got %v", flag, least, most, got)
 	}
@@ -196,11 +196,19 @@ func (b *benchTarget) measure(wrong error, run func(context.Context, *target) (*
 	if err != nil {
 		return (&connectCmd{}).dialError(err)
 	}
-	if b.JSON {
-		return json.NewEncoder(os.Stdout).Encode(r)
+	return r.show(b.JSON)
+}
+
+// families are the processes of --pid, each with its children.
+func families(pids []int) (groups [][]int, err error) {
+	for _, pid := range pids {
+		group := bench.Family(pid)
+		if bench.RSS(group) == 0 {
+			return nil, exitWith(exitUsage, fmt.Errorf("--pid: no process %d", pid))
+		}
+		groups = append(groups, group)
 	}
-	r.print(os.Stdout)
-	return nil
+	return groups, nil
 }
 
 // target opens one session with package client, which knows how to find out what
@@ -208,12 +216,9 @@ func (b *benchTarget) measure(wrong error, run func(context.Context, *target) (*
 func (b *benchTarget) target(ctx context.Context) (*target, error) {
 	t := &target{benchTarget: b}
 	t.progress, t.ended = showProgress()
-	for _, pid := range b.PID {
-		group := bench.Family(pid)
-		if bench.RSS(group) == 0 {
-			return nil, exitWith(exitUsage, fmt.Errorf("--pid: no process %d", pid))
-		}
-		t.pids = append(t.pids, group)
+	var err error
+	if t.pids, err = families(b.PID); err != nil {
+		return nil, err
 	}
 	lines := b.Codec == frame.Lines.Name()
 	c := connectCmd{URL: b.URL, Transport: b.Transport, Codec: b.Codec, Header: b.Header, User: b.User,
@@ -221,7 +226,6 @@ func (b *benchTarget) target(ctx context.Context) (*target, error) {
 	if lines {
 		c.Codec = "" // package client doesn't speak it; the path is the same
 	}
-	var err error
 	if t.options, err = c.options(); err != nil {
 		return nil, exitWith(exitUsage, err)
 	}

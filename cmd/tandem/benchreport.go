@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"tandem/internal/bench"
@@ -15,7 +17,7 @@ type benchReport struct {
 	Transport string `json:"transport"`
 	Proto     string `json:"proto"`
 	Server    string `json:"server,omitempty"`
-	Codec     string `json:"codec"`
+	Codec     string `json:"codec,omitempty"`
 	Client    string `json:"client"`
 	Sessions  int    `json:"sessions"`
 	Depth     int    `json:"depth,omitempty"`
@@ -25,12 +27,23 @@ type benchReport struct {
 	Messages  int           `json:"messages,omitempty"`
 	PerSecond float64       `json:"per_second,omitempty"`
 	Latency   *benchLatency `json:"latency_us,omitempty"`
+	FanOut    *benchFanned  `json:"fan_out,omitempty"`
 	Open      *benchOpened  `json:"open,omitempty"`
 
 	Held      float64        `json:"held_seconds,omitempty"`
 	Lost      int            `json:"lost"`
 	Processes []benchProcess `json:"processes,omitempty"`
 	waves     []*benchOpened
+}
+
+// benchFanned is what only fan-out has. Messages are deliveries there.
+type benchFanned struct {
+	Topic     string  `json:"topic"`
+	Rate      float64 `json:"wanted_events_per_second,omitempty"`
+	Ahead     int     `json:"ahead"`
+	Events    int     `json:"events"`
+	PerSecond float64 `json:"events_per_second"`
+	Doubled   int     `json:"doubled"`
 }
 
 type benchLatency struct {
@@ -95,6 +108,15 @@ func (r *benchReport) idle(got *bench.Idled) {
 	}
 }
 
+// show prints the report.
+func (r *benchReport) show(asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(os.Stdout).Encode(r)
+	}
+	r.print(os.Stdout)
+	return nil
+}
+
 func latency(h *bench.Histogram) *benchLatency {
 	if h.Count() == 0 {
 		return nil
@@ -109,13 +131,27 @@ func (l *benchLatency) print(to io.Writer, what string) {
 	}
 }
 
+func (f *benchFanned) print(to io.Writer, r *benchReport) {
+	fmt.Fprintf(to, "%-10s %d subscribers by %s of topic %s\n", r.Mode, r.Sessions, r.Transport, f.Topic)
+	how := "as fast as they are delivered"
+	if f.Rate > 0 {
+		how = fmt.Sprintf("%v a second wanted", f.Rate)
+	}
+	fmt.Fprintf(to, "%-10s %d of %d bytes, %s, at most %d under way: %.1f events/s\n", "published", f.Events, r.Size, how, f.Ahead, f.PerSecond)
+	fmt.Fprintf(to, "%-10s %d lost, %d doubled\n", "deliveries", r.Lost, f.Doubled)
+}
+
 // print writes the report for people.
 func (r *benchReport) print(to io.Writer) {
 	server := ""
 	if r.Server != "" {
 		server = ", " + r.Server
 	}
-	fmt.Fprintf(to, "%-10s %d sessions, %s over %s%s, codec %s, client %s\n", r.Mode, r.Sessions, r.Transport, r.Proto, server, r.Codec, r.Client)
+	if r.FanOut != nil {
+		r.FanOut.print(to, r)
+	} else {
+		fmt.Fprintf(to, "%-10s %d sessions, %s over %s%s, codec %s, client %s\n", r.Mode, r.Sessions, r.Transport, r.Proto, server, r.Codec, r.Client)
+	}
 	if r.Depth > 0 {
 		fmt.Fprintf(to, "%-10s %d bytes, %d under way in each session\n", "messages", r.Size, r.Depth)
 	}

@@ -59,23 +59,9 @@ func (w *Wire) Open(ctx context.Context, i int) (Session, error) { return orNone
 func (w *Wire) dial(ctx context.Context, i int) (*raw, error) {
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
-	dial := w.Dial
-	if dial == nil {
-		dial = func(ctx context.Context, i int) (net.Conn, error) { return Dial(ctx, hostPort(w.URL), i) }
-	}
-	conn, err := dial(ctx, i)
+	conn, err := connect(ctx, w.URL, w.TLS, w.Dial, i)
 	if err != nil {
 		return nil, err
-	}
-	if w.URL.Scheme == "https" {
-		c := w.TLS.Clone()
-		if c == nil {
-			c = &tls.Config{}
-		}
-		if c.ServerName == "" {
-			c.ServerName = w.URL.Hostname()
-		}
-		conn = tls.Client(conn, c)
 	}
 	size := w.Buffer
 	if size == 0 {
@@ -87,6 +73,24 @@ func (w *Wire) dial(ctx context.Context, i int) (*raw, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// connect makes the connection for session i with u's server. dial nil: Dial.
+func connect(ctx context.Context, u *url.URL, c *tls.Config, dial func(ctx context.Context, i int) (net.Conn, error), i int) (net.Conn, error) {
+	if dial == nil {
+		dial = func(ctx context.Context, i int) (net.Conn, error) { return Dial(ctx, hostPort(u), i) }
+	}
+	conn, err := dial(ctx, i)
+	if err != nil || u.Scheme != "https" {
+		return conn, err
+	}
+	if c = c.Clone(); c == nil {
+		c = &tls.Config{}
+	}
+	if c.ServerName == "" {
+		c.ServerName = u.Hostname()
+	}
+	return tls.Client(conn, c), nil
 }
 
 // hostPort is where u's server listens.
@@ -164,31 +168,40 @@ func (w *Wire) header() []byte {
 
 // header reads the response's header.
 func (s *raw) header() error {
+	body, chunked, err := readHeader(s.conn, s.in)
+	if err != nil {
+		return err
+	}
+	s.body.plain = !chunked
+	s.plain, err = s.body.take(body, s.plain)
+	return err
+}
+
+// readHeader reads a response's header into in, and returns what of its body came with it, which may be a part of in.
+func readHeader(from io.Reader, in []byte) (body []byte, chunked bool, err error) {
 	var got []byte
 	for {
-		n, err := s.conn.Read(s.in)
+		n, err := from.Read(in)
 		if got == nil {
-			got = s.in[:n] // all of it, usually
+			got = in[:n] // all of it, usually
 		} else {
-			got = append(got, s.in[:n]...)
+			got = append(got, in[:n]...)
 		}
 		if head, body, ok := bytes.Cut(got, []byte("\r\n\r\n")); ok {
 			if !bytes.HasPrefix(head, []byte("HTTP/1.1 200 ")) {
-				return fmt.Errorf("expected status 200, got %.500q", got)
+				return nil, false, fmt.Errorf("expected status 200, got %.500q", got)
 			}
-			s.body.plain = !chunked(head)
-			s.plain, err = s.body.take(body, s.plain)
-			return err
+			return body, isChunked(head), nil
 		}
 		if err != nil {
-			return fmt.Errorf("expected a response's header, got %.500q and %w", got, err)
+			return nil, false, fmt.Errorf("expected a response's header, got %.500q and %w", got, err)
 		}
 		got = bytes.Clone(got)
 	}
 }
 
-// chunked tells whether a response with this header is.
-func chunked(head []byte) bool {
+// isChunked tells whether a response with this header is.
+func isChunked(head []byte) bool {
 	field := []byte("\r\ntransfer-encoding: chunked")
 	for ; len(head) >= len(field); head = head[1:] {
 		if head[0] == '\r' && bytes.EqualFold(head[:len(field)], field) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -42,6 +43,7 @@ func currentConditions(p plan) conditions {
 		{"Apache", `Apache/([0-9.]+)`, []string{"apache2", "-v"}},
 		{"lighttpd", `lighttpd/([0-9.]+)`, []string{"lighttpd", "-v"}},
 		{"websocketd", `(?m)^Version: ([0-9.]+)`, []string{"dpkg", "-s", "websocketd"}}, // its own --version doesn't tell
+		{"Nchan", `(?m)^Version: (?:\d+:)?([0-9.]+)`, []string{"dpkg", "-s", "libnginx-mod-nchan"}},
 		{"coder/websocket", `v([0-9.]+)`, []string{"go", "list", "-m", "github.com/coder/websocket"}},
 	} {
 		c.versions = append(c.versions, v.name+" "+version(v.pattern, v.command[0], v.command[1:]...))
@@ -81,9 +83,20 @@ func (c conditions) noisy() bool {
 	return err == nil && load > 1
 }
 
+// warn says that others worked on the machine, if they did.
+func (c conditions) warn(to io.Writer) {
+	if c.noisy() {
+		fmt.Fprint(to, "\n**The machine was not quiet**: these figures say little, and less the smaller a difference is.\n")
+	}
+}
+
+// basics are those of every measurement.
+func (c conditions) basics() string {
+	return fmt.Sprintf("Measured on %s in %v, commit %s, %d cores (%s), Linux %s, load average %s before the run; Go %s, %s.",
+		c.date.Format("2006-01-02"), c.took.Round(time.Second), c.commit, c.cores, c.cpu, c.kernel, c.load, strings.TrimPrefix(runtime.Version(), "go"), strings.Join(c.versions, ", "))
+}
+
 func (c conditions) String() string {
-	return fmt.Sprintf("Measured on %s in %v, commit %s, %d cores (%s), Linux %s, load average %s before the run; Go %s, %s. "+
-		"Rates: %d rounds of %v each, after %v to get warm. Idle sessions: %d rounds. Starts: %d of each CGI program.",
-		c.date.Format("2006-01-02"), c.took.Round(time.Second), c.commit, c.cores, c.cpu, c.kernel, c.load, strings.TrimPrefix(runtime.Version(), "go"), strings.Join(c.versions, ", "),
-		c.plan.rounds, c.plan.during, c.plan.warm, c.plan.sits, c.plan.starts)
+	return fmt.Sprintf("%s Rates: %d rounds of %v each, after %v to get warm. Idle sessions: %d rounds. Starts: %d of each CGI program.",
+		c.basics(), c.plan.rounds, c.plan.during, c.plan.warm, c.plan.sits, c.plan.starts)
 }

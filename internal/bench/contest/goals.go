@@ -10,6 +10,7 @@ import (
 type goal struct {
 	figure string
 	most   bool // value may be at most the limit, else at least
+	worst  bool // the worst round has to reach it, not the median
 	limit  float64
 	number string // how figures are shown
 	value  func(*results) []float64
@@ -89,7 +90,13 @@ func (g *goal) row(r *results) string {
 	if len(values) > 0 {
 		s := spreadOf(values)
 		reached, met = s.format(g.number), "no"
-		if s.median >= g.limit && !g.most || s.median <= g.limit && g.most {
+		got := s.median
+		if g.worst && g.most {
+			got = s.max
+		} else if g.worst {
+			got = s.min
+		}
+		if got >= g.limit && !g.most || got <= g.limit && g.most {
 			met = "yes"
 		}
 		if g.note != nil {

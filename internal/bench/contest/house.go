@@ -106,6 +106,11 @@ app = "echo"
 path = "/tandem/cat"
 app = "program"
 command = ["/bin/cat"]
+[endpoint.hub]
+path = "/tandem/hub"
+app = "hub"
+database = "%s"
+publish = "anyone"
 `
 
 // start starts one backend.
@@ -123,7 +128,7 @@ func (h *house) start(ctx context.Context, programs, name string) error {
 	switch name {
 	case programTandem:
 		file := filepath.Join(h.dir, "tandem.toml")
-		if err := os.WriteFile(file, fmt.Appendf(nil, tandemTOML, address), 0o644); err != nil {
+		if err := os.WriteFile(file, fmt.Appendf(nil, tandemTOML, address, filepath.Join(h.dir, "hub.db")), 0o644); err != nil {
 			return err
 		}
 		args = append(args, "serve", "-c", file)

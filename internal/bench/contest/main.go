@@ -16,11 +16,12 @@ import (
 	"tandem/internal/servertest"
 )
 
-const usage = `usage: scripts/bench [--quick]
+const usage = `usage: scripts/bench [--quick] [--only fan-out]
 
 Measures rates, latencies, CPU time and memory of Tandem and of others behind the same
-web servers, and puts the tables and a plot into docs/; takes some 20 minutes. Nothing
+web servers, and puts the tables and a plot into docs/; takes some 25 minutes. Nothing
 else should run meanwhile. With --quick: two minutes, tables on the standard output alone.
+With --only fan-out: only what is about many subscribers of one topic.
 `
 
 // Exit statuses, as sysexits.h has them.
@@ -37,12 +38,20 @@ func run() int {
 		defer os.RemoveAll(args[1])
 		args = args[2:]
 	}
-	quick := len(args) == 1 && args[0] == "--quick"
-	if len(args) > 0 && !quick {
-		fmt.Fprint(os.Stderr, usage)
-		return exitUsage
+	quick, only := false, everything
+	for ; len(args) > 0; args = args[1:] {
+		switch {
+		case args[0] == "--quick":
+			quick = true
+		case args[0] == "--only" && len(args) > 1 && part(args[1]) == onlyFanOut:
+			only = onlyFanOut
+			args = args[1:]
+		default:
+			fmt.Fprint(os.Stderr, usage)
+			return exitUsage
+		}
 	}
-	if err := write(ctx, quick); err != nil {
+	if err := write(ctx, quick, only); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		return 1
 	}
@@ -50,16 +59,22 @@ func run() int {
 }
 
 // write measures and writes the tables where they belong.
-func write(ctx context.Context, quick bool) error {
+func write(ctx context.Context, quick bool, only part) error {
 	p := fullPlan
 	if quick {
 		p = quickPlan
 	}
-	r, err := contest(ctx, p, os.Stderr)
+	r, err := contest(ctx, p, only, os.Stderr)
 	if err != nil {
 		return err
 	}
-	r.report(os.Stdout)
+	sections := []section{fanOutSection}
+	if only == everything {
+		sections = []section{mainSection, fanOutSection}
+	}
+	for _, s := range sections {
+		s.report(r, os.Stdout)
+	}
 	if quick {
 		return nil
 	}
@@ -67,10 +82,15 @@ func write(ctx context.Context, quick bool) error {
 	if err != nil {
 		return err
 	}
+	for _, s := range sections {
+		if err := s.update(r, filepath.Join(root, "docs/benchmarks.md")); err != nil {
+			return err
+		}
+	}
+	if only != everything {
+		return nil
+	}
 	var plot bytes.Buffer
 	r.plot(&plot)
-	if err := os.WriteFile(filepath.Join(root, "docs/benchmarks.svg"), plot.Bytes(), 0o644); err != nil {
-		return err
-	}
-	return r.update(filepath.Join(root, "docs/benchmarks.md"))
+	return os.WriteFile(filepath.Join(root, "docs/benchmarks.svg"), plot.Bytes(), 0o644)
 }

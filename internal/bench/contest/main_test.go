@@ -15,7 +15,7 @@ import (
 
 // TestContest: everything runs, and every figure is there.
 func TestContest(t *testing.T) {
-	r, err := contest(t.Context(), testPlan, t.Output())
+	r, err := contest(t.Context(), testPlan, everything, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +65,39 @@ func TestContest(t *testing.T) {
 		}
 	}
 	checkPlot(t, r)
+	checkFanOut(t, r)
+}
+
+func checkFanOut(t *testing.T, r *results) {
+	t.Helper()
+	if len(r.fanOut.of) != len(testPlan.fanOut.subscribers) {
+		t.Errorf("%d numbers of subscribers, want %d", len(r.fanOut.of), len(testPlan.fanOut.subscribers))
+	}
+	for _, all := range r.fanOut.of {
+		for l := range fanLoads {
+			for b, name := range all.names {
+				if len(all.of[l][b]) != testPlan.fanOut.rounds || len(all.memory[b]) != testPlan.fanOut.rounds {
+					t.Errorf("%s: %d rounds, want %d", name, len(all.of[l][b]), testPlan.fanOut.rounds)
+				}
+				for _, got := range all.of[l][b] {
+					if got.perSecond <= 0 || got.events <= 0 || got.p50 <= 0 || got.p99 < got.p50 || got.max < got.p99 || got.lost+got.doubled > 0 {
+						t.Errorf("%s, %d subscribers, %v: %+v", name, all.subscribers, fanLoads[l], got)
+					}
+				}
+			}
+		}
+	}
+	for _, g := range r.fanGoals() {
+		if len(g.value(r)) == 0 && !g.optional {
+			t.Errorf("not measured: %s", g.figure)
+		}
+	}
+	var report strings.Builder
+	r.reportFanOut(&report)
+	t.Log(report.String())
+	if got, want := strings.Count(report.String(), "| "+fanTandem+" |"), len(r.fanOut.of)*(len(fanLoads)+1); got != want {
+		t.Errorf("%d rows of %s, want %d", got, fanTandem, want)
+	}
 }
 
 func checkPlot(t *testing.T, r *results) {
@@ -102,12 +135,18 @@ func TestGoalRow(t *testing.T) {
 			t.Errorf("%+v: %s, want %q", c, got, c.want)
 		}
 	}
+	for limit, want := range map[float64]string{2.9: "| no |", 3: "| yes |"} {
+		g := goal{most: true, worst: true, limit: limit, number: "%.1f", value: func(*results) []float64 { return values }}
+		if got := g.row(nil); !strings.Contains(got, want) {
+			t.Errorf("the worst, at most %v: %s, want %q", limit, got, want)
+		}
+	}
 }
 
 // TestUpdate: the tables replace those in the document, and nothing else.
 func TestUpdate(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "benchmarks.md")
-	if err := os.WriteFile(file, []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte("before\n"+mainSection.begin+"old\n"+mainSection.end+"after\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	r := &results{rates: []rates{{load: bench.Load{Sessions: 1, Depth: 1}, names: []string{goWebSocket, "ours"}, of: [][]rate{
@@ -115,7 +154,7 @@ func TestUpdate(t *testing.T) {
 		{{perSecond: 150}, {perSecond: 200}, {perSecond: 150}},
 	}}}}
 	for range 2 {
-		if err := r.update(file); err != nil {
+		if err := mainSection.update(r, file); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,7 +163,7 @@ func TestUpdate(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(got)
-	if !strings.HasPrefix(text, "before\n"+beginMark) || !strings.HasSuffix(text, endMark+"after\n") || strings.Contains(text, "old") {
+	if !strings.HasPrefix(text, "before\n"+mainSection.begin) || !strings.HasSuffix(text, mainSection.end+"after\n") || strings.Contains(text, "old") {
 		t.Errorf("got %s", text)
 	}
 	for _, want := range []string{"| " + goWebSocket + " | 200 (100–300) | 1 |", "| ours | 150 (150–200) | 1.00 (0.50–1.50) |"} {
@@ -135,7 +174,7 @@ func TestUpdate(t *testing.T) {
 	if err := os.WriteFile(file, []byte("no marks"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.update(file); err == nil {
+	if err := mainSection.update(r, file); err == nil {
 		t.Error("a document without the marks: no error")
 	}
 }
@@ -146,8 +185,10 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, ok := strings.Cut(string(text), beginMark)
-	if !ok || !strings.Contains(rest, endMark) {
-		t.Errorf("docs/benchmarks.md: expected %q and after it %q", beginMark, endMark)
+	for _, s := range []section{mainSection, fanOutSection} {
+		_, rest, ok := strings.Cut(string(text), s.begin)
+		if !ok || !strings.Contains(rest, s.end) {
+			t.Errorf("docs/benchmarks.md: expected %q and after it %q", s.begin, s.end)
+		}
 	}
 }

@@ -28,6 +28,21 @@ type nginx struct {
 // nginxStream is where Debian's libnginx-mod-stream has it.
 const nginxStream = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
+// nginxNchan is where Debian's libnginx-mod-nchan has it.
+const nginxNchan = "/usr/lib/nginx/modules/ngx_nchan_module.so"
+
+// nchanLocations are as Nchan's documentation shows them. Subscribers get what is published from then on, as Mercure's do.
+const nchanLocations = `
+        location = /nchan/subscribe {
+            nchan_subscriber eventsource;
+            nchan_channel_id $arg_id;
+            nchan_subscriber_first_message newest;
+        }
+        location = /nchan/publish {
+            nchan_publisher http;
+            nchan_channel_id $arg_id;
+        }`
+
 // openFiles is how many files a worker may have open: two for each session.
 func openFiles() uint64 {
 	var l syscall.Rlimit
@@ -63,6 +78,11 @@ func (h *house) startNginx(ctx context.Context) (*nginx, error) {
 	if os.Geteuid() == 0 {
 		conf.WriteString("user root;\n")
 	}
+	nchan := ""
+	if hasNchan() {
+		fmt.Fprintf(&conf, "load_module %s;\n", nginxNchan)
+		nchan = nchanLocations
+	}
 	if _, err := os.Stat(nginxStream); err == nil {
 		port, err := servertest.FreePort()
 		if err != nil {
@@ -91,7 +111,7 @@ http {
     server {
         listen %[8]s;
         location /tandem { %[9]s }
-        location /bare { %[10]s }
+        location /bare { %[10]s }%[11]s
         proxy_http_version 1.1;
         proxy_set_header Upgrade $http_upgrade;
         proxy_set_header Connection upgrade;
@@ -103,7 +123,7 @@ http {
     }
 }
 `, runtime.NumCPU(), openFiles(), dir, strings.Replace(string(upstream), socket, h.socket(programTandem), 1), h.socket(programBare), h.socket(programWebSocket), orNowhere(h.websocketd),
-		n.host, shipped, strings.Replace(string(shipped), pass, "fastcgi_pass bare;", 1))
+		n.host, shipped, strings.Replace(string(shipped), pass, "fastcgi_pass bare;", 1), nchan)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf.String()), 0o644); err != nil {
 		return nil, err

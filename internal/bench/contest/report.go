@@ -10,13 +10,9 @@ import (
 // report writes the tables, in Markdown.
 func (r *results) report(to io.Writer) {
 	fmt.Fprintf(to, "%v\n", r.conditions)
-	if r.conditions.noisy() {
-		fmt.Fprint(to, "\n**The machine was not quiet**: these figures say little, and less the smaller a difference is.\n")
-	}
-	fmt.Fprint(to, "\n## Goals\n\n| figure | goal | reached | met |\n|---|---|---|---|\n")
-	for _, g := range goals() {
-		fmt.Fprint(to, g.row(r))
-	}
+	r.conditions.warn(to)
+	fmt.Fprint(to, "\n## Goals\n")
+	goalTable(to, goals(), r)
 	fmt.Fprintf(to, "\n## Rates\n\nMessages/s as ratios to the %s's, medians:\n\n", goWebSocket)
 	r.summary(to)
 	for _, all := range r.rates {
@@ -31,6 +27,13 @@ func (r *results) report(to io.Writer) {
 		for _, a := range r.allocs {
 			fmt.Fprintf(to, "| %s | %.0f | %d | %d |\n", a.name, a.nanos, a.bytes, a.allocs)
 		}
+	}
+}
+
+func goalTable(to io.Writer, goals []goal, r *results) {
+	fmt.Fprint(to, "\n| figure | goal | reached | met |\n|---|---|---|---|\n")
+	for _, g := range goals {
+		fmt.Fprint(to, g.row(r))
 	}
 }
 
@@ -116,24 +119,29 @@ func (r *results) summary(to io.Writer) {
 // names are those of all contestants: the first load has them all.
 func (r *results) names() []string { return r.rates[0].names }
 
-// The marks in docs/benchmarks.md between which the tables are.
-const (
-	beginMark = "<!-- scripts/bench writes what follows -->\n"
-	endMark   = "<!-- to here -->\n"
+// A section is what is between two marks in docs/benchmarks.md.
+type section struct {
+	begin, end string
+	report     func(*results, io.Writer)
+}
+
+var (
+	mainSection   = section{"<!-- scripts/bench writes what follows -->\n", "<!-- to here -->\n", (*results).report}
+	fanOutSection = section{"<!-- scripts/bench writes what follows, fan-out -->\n", "<!-- to here, fan-out -->\n", (*results).reportFanOut}
 )
 
-// update puts the tables into the file.
-func (r *results) update(file string) error {
+// update puts the section's tables into the file.
+func (s *section) update(r *results, file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	before, rest, ok := strings.Cut(string(text), beginMark)
-	_, after, ok2 := strings.Cut(rest, endMark)
+	before, rest, ok := strings.Cut(string(text), s.begin)
+	_, after, ok2 := strings.Cut(rest, s.end)
 	if !ok || !ok2 {
-		return fmt.Errorf("%s: expected the lines %q and %q, between which the tables go", file, strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
+		return fmt.Errorf("%s: expected the lines %q and %q, between which the tables go", file, strings.TrimSpace(s.begin), strings.TrimSpace(s.end))
 	}
 	var tables strings.Builder
-	r.report(&tables)
-	return os.WriteFile(file, []byte(before+beginMark+"\n"+tables.String()+"\n"+endMark+after), 0o644)
+	s.report(r, &tables)
+	return os.WriteFile(file, []byte(before+s.begin+"\n"+tables.String()+"\n"+s.end+after), 0o644)
 }

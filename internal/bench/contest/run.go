@@ -24,15 +24,19 @@ type plan struct {
 	programs     int // idle ones, of which each has a program; of 100 most would be what no number of them changes
 	settle, hold time.Duration
 	allocs       string // -benchtime
+	fanOut       fanOutPlan
 }
 
 var (
 	fullPlan = plan{all: true, rounds: 9, warm: 100 * time.Millisecond, during: 400 * time.Millisecond, starts: 50,
-		sits: 5, sessions: 5000, programs: 500, settle: 3 * time.Second, hold: 32 * time.Second, allocs: "1s"}
+		sits: 5, sessions: 5000, programs: 500, settle: 3 * time.Second, hold: 32 * time.Second, allocs: "1s",
+		fanOut: fanOutPlan{subscribers: []int{1000, 10_000}, rounds: 5, warm: time.Second, during: 5 * time.Second}}
 	quickPlan = plan{all: true, rounds: 3, warm: 50 * time.Millisecond, during: 150 * time.Millisecond, starts: 5,
-		sits: 1, sessions: 2000, programs: 500, settle: time.Second, hold: 4 * time.Second, allocs: "1000x"}
+		sits: 1, sessions: 2000, programs: 500, settle: time.Second, hold: 4 * time.Second, allocs: "1000x",
+		fanOut: fanOutPlan{subscribers: []int{1000}, rounds: 2, warm: 200 * time.Millisecond, during: time.Second}}
 	testPlan = plan{rounds: 1, warm: 10 * time.Millisecond, during: 50 * time.Millisecond, starts: 1,
-		sits: 1, sessions: 50, programs: 5, settle: 10 * time.Millisecond, hold: 100 * time.Millisecond, allocs: "100x"}
+		sits: 1, sessions: 50, programs: 5, settle: 10 * time.Millisecond, hold: 100 * time.Millisecond, allocs: "100x",
+		fanOut: fanOutPlan{subscribers: []int{20, 30}, rounds: 1, warm: 10 * time.Millisecond, during: 100 * time.Millisecond}}
 )
 
 var (
@@ -47,6 +51,7 @@ type results struct {
 	idle       []sats
 	starts     []starts
 	allocs     []alloc
+	fanOut     *fanOut // nil: not measured
 }
 
 // rates are all measurements under one load, by contestant and round.
@@ -69,8 +74,16 @@ type starts struct {
 	of    [2][]start
 }
 
-// contest measures everything.
-func contest(ctx context.Context, p plan, progress io.Writer) (_ *results, err error) {
+// A part is what may be measured alone.
+type part string
+
+const (
+	everything part = ""
+	onlyFanOut part = "fan-out"
+)
+
+// contest measures everything, or a part.
+func contest(ctx context.Context, p plan, only part, progress io.Writer) (_ *results, err error) {
 	if p.all {
 		for _, missing := range missing() {
 			fmt.Fprintf(progress, "bench: not installed, so left out: %s (scripts/setup --install bench)\n", missing)
@@ -82,10 +95,17 @@ func contest(ctx context.Context, p plan, progress io.Writer) (_ *results, err e
 		return nil, err
 	}
 	r := &results{conditions: currentConditions(p)}
-	for _, step := range []func(context.Context, string, plan, io.Writer) error{r.measureBusy, r.measureIdle} {
+	steps := []func(context.Context, string, plan, io.Writer) error{r.measureFanOut}
+	if only == everything {
+		steps = append(steps, r.measureBusy, r.measureIdle)
+	}
+	for _, step := range steps {
 		if err := step(ctx, programs, p, progress); err != nil {
 			return nil, err
 		}
+	}
+	if only != everything {
+		return r, nil
 	}
 	fmt.Fprintln(progress, "bench: allocations")
 	r.allocs, err = countAllocs(ctx, p.allocs)
@@ -100,6 +120,9 @@ func missing() (names []string) {
 	}
 	if !hasStream() {
 		names = append(names, "nginx's stream module")
+	}
+	if !hasNchan() {
+		names = append(names, "Nchan")
 	}
 	return names
 }
