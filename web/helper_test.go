@@ -49,8 +49,8 @@ func newSite(t *testing.T, o *session.Options) *site {
 	s := &site{options: o, ends: make(chan session.Code, 100)}
 	s.renew()
 	mux := http.NewServeMux()
-	mux.Handle("/tandem", web.Handler(s, true))
-	mux.Handle("/held", web.Handler(held(s), true))
+	mux.Handle("/tandem", web.Handler(s, web.Terminal))
+	mux.Handle("/held", web.Handler(held(s), web.Terminal))
 	mux.HandleFunc("/ready.txt", func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("a page\n")) })
 	srv := httptest.NewUnstartedServer(mux)
 	s.gate = &gate{Listener: srv.Listener, conns: make(map[net.Conn]bool)}
@@ -75,7 +75,7 @@ func (s *site) fastCGI(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &fcgi.Server{Handler: web.Handler(s, true), Log: slog.New(slog.DiscardHandler)}
+	srv := &fcgi.Server{Handler: web.Handler(s, web.Terminal), Log: slog.New(slog.DiscardHandler)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

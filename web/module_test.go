@@ -31,11 +31,12 @@ func TestModule(t *testing.T) {
 	tool(t, ".", "node", "--test", "testdata/")
 }
 
-// The module is well typed, and tandem.d.ts says what it is.
+// The modules are well typed, and their .d.ts say what they are.
 func TestTypes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for from, to := range map[string]string{"tandem.js": "impl.js", "tandem.d.ts": "tandem.d.ts", "testdata/types.ts": "types.ts"} {
+	for from, to := range map[string]string{"tandem.js": "impl.js", "tandem.d.ts": "tandem.d.ts", "testdata/types.ts": "types.ts",
+		"hub.js": "hubimpl.js", "hub.d.ts": "hub.d.ts", "testdata/hubtypes.ts": "hubtypes.ts"} {
 		data, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
@@ -45,5 +46,6 @@ func TestTypes(t *testing.T) {
 		}
 	}
 	tool(t, dir, "tsc", "--noEmit", "--skipDefaultLibCheck", "--allowJs", "--checkJs", "--strict", "--target", "es2022", "--module", "es2022",
-		"--moduleResolution", "node", "--lib", "es2022,dom,dom.iterable", "types.ts", "impl.js", "tandem.d.ts")
+		"--moduleResolution", "node", "--lib", "es2022,dom,dom.iterable", "types.ts", "impl.js", "tandem.d.ts",
+		"hubtypes.ts", "hubimpl.js", "hub.d.ts")
 }

@@ -1,12 +1,12 @@
-// Package web is the browser's end of Tandem: the client, tandem.js, and a demo page,
-// embedded in the program.
+// Package web is the browser's end of Tandem: the client, tandem.js, what hubs have beside it,
+// hub.js, and a demo page with a view for each of the two, embedded in the program.
 //
 // [Handler] puts them in front of an endpoint. They have URLs that differ from the
 // endpoint's in the query alone, since behind a web server often nothing but that one
 // path leads here:
 //
 //	GET E             with an Accept that names text/html: the demo page, where it is enabled
-//	GET E?tandem.js   the client, always; likewise the page's own files, where it is
+//	GET E?tandem.js   the client, always, and E?hub.js; likewise the page's own files, where it is
 //
 // Everything else is the endpoint's business. The same files, without the page, make
 // the npm package.
@@ -24,10 +24,22 @@ import (
 	"time"
 )
 
-//go:embed tandem.js demo.html demo.css demo.js icon.svg
+//go:embed tandem.js hub.js demo.html demo.css demo.js panel.js hubdemo.html hubdemo.css hubdemo.js mercure.js icon.svg
 var files embed.FS
 
-const client = "tandem.js"
+// A Page is a view of the demo page. Which one an endpoint has, its app says: who serves it knows, so
+// the browser doesn't have to ask.
+type Page string
+
+// The views.
+const (
+	NoPage   Page = ""
+	Terminal Page = "demo.html"    // a session, line by line
+	HubPage  Page = "hubdemo.html" // a hub's topics, events and subscribers
+)
+
+// always are the files that are there without a page, too.
+var always = map[string]bool{"tandem.js": true, "hub.js": true}
 
 var types = map[string]string{
 	".css":  "text/css; charset=utf-8",
@@ -39,21 +51,21 @@ var types = map[string]string{
 // policy has the page run its own files and talk to its own host, nothing else.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Handler serves the client and, if page is set, the page, and passes all other requests on to next.
+// Handler serves the client and the page, if there is one, and passes all other requests on to next.
 // What it serves is the same for everybody and does nothing, so it is not protected from
 // other sites as the endpoint is: a link from anywhere may lead to the page.
-func Handler(next http.Handler, page bool) http.Handler {
+func Handler(next http.Handler, page Page) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Tandem-Session") != "" {
 			next.ServeHTTP(w, r)
 			return
 		}
 		name := r.URL.RawQuery
-		if data, err := files.ReadFile(name); err == nil && (page || name == client) {
+		if data, err := files.ReadFile(name); err == nil && (page != NoPage || always[name]) {
 			serve(w, r, name, data)
 			return
 		}
-		if !page {
+		if page == NoPage {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -62,11 +74,11 @@ func Handler(next http.Handler, page bool) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		data, err := files.ReadFile("demo.html")
+		data, err := files.ReadFile(string(page))
 		if err != nil {
 			panic(err) // embedded
 		}
-		serve(w, r, "demo.html", data)
+		serve(w, r, string(page), data)
 	})
 }
 

@@ -109,8 +109,19 @@ func (a *apps) handler(e *config.Endpoint) (*served, error) {
 	if s.hub != nil {
 		s.Handler = s.hub.Handler(s.sessions)
 	}
-	s.Handler = web.Handler(s.Handler, e.Page)
+	s.Handler = web.Handler(s.Handler, pageOf(e))
 	return s, nil
+}
+
+// pageOf is the view of the demo page that suits e.
+func pageOf(e *config.Endpoint) web.Page {
+	switch {
+	case !e.Page:
+		return web.NoPage
+	case e.App == config.AppHub:
+		return web.HubPage
+	}
+	return web.Terminal
 }
 
 // reached is the way to h, which serves e: a hub is at its own URL, too.

@@ -15,12 +15,12 @@ func (h *Handler) Rights(header http.Header, user string) (*hub.Rights, error) {
 	if refused != nil {
 		return nil, errors.New(refused.detail)
 	}
-	trusted := user != "" && (slices.Contains(h.o.PublishUsers, user) || slices.Contains(h.o.PublishUsers, "*"))
+	trusted := h.o.PublishAnyone || user != "" && (slices.Contains(h.o.PublishUsers, user) || slices.Contains(h.o.PublishUsers, "*"))
 	r := &hub.Rights{Present: trusted}
 	if user != "" {
 		r.ID = user + "#" + randomID()
 	}
-	if h.o.PublishAnyone || trusted {
+	if trusted {
 		r.Publish = []hub.Matcher{hub.All}
 	}
 	// Without keys a token is for somebody else: the web server, perhaps.

@@ -55,6 +55,7 @@ type dialect interface {
 	navigate(ctx context.Context, tab, url string) error
 	// eval returns the value of an expression that is a promise of a string.
 	eval(ctx context.Context, tab, js string) (string, error)
+	front(ctx context.Context, tab string) error
 	close(ctx context.Context, tab string) error
 	screenshot(ctx context.Context, tab string, width, height int, dark bool) ([]byte, error)
 }
@@ -159,6 +160,16 @@ func (p *Page) Navigate(t testing.TB, url string) {
 		t.Fatal(err)
 	}
 	p.Eval(t, `new Promise(done => document.readyState == "complete" ? done() : addEventListener("load", () => done()))`, nil)
+}
+
+// Front shows the tab: one behind another is hidden, as its document can tell.
+func (p *Page) Front(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := p.browser.dialect.front(ctx, p.tab); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Close closes the tab, as a user would.

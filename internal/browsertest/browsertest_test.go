@@ -29,6 +29,13 @@ func TestBrowsers(t *testing.T) {
 			if png := p.Screenshot(t, 300, 200, true); len(png) < 100 {
 				t.Errorf("a screenshot of %d bytes", len(png))
 			}
+			behind := b.Open(t, srv.URL)
+			p.Front(t)
+			var hidden bool
+			if p.Eval(t, `document.hidden`, &hidden); hidden {
+				t.Error("the page in front is hidden")
+			}
+			behind.Close(t)
 			p.Close(t)
 		})
 	}

@@ -119,6 +119,10 @@ func (d *devtools) eval(ctx context.Context, tab, js string) (string, error) {
 	return r.Result.Value, err
 }
 
+func (d *devtools) front(ctx context.Context, tab string) error {
+	return d.call(ctx, tab, "Page.bringToFront", nil, nil)
+}
+
 func (d *devtools) close(ctx context.Context, tab string) error {
 	return d.call(ctx, tab, "Page.close", nil, nil)
 }
@@ -165,6 +169,10 @@ func (b *bidi) eval(ctx context.Context, tab, js string) (string, error) {
 		err = errors.New("browsertest: " + r.Exception.Text)
 	}
 	return r.Result.Value, err
+}
+
+func (b *bidi) front(ctx context.Context, tab string) error {
+	return b.call(ctx, "", "browsingContext.activate", obj{"context": tab}, nil)
 }
 
 func (b *bidi) close(ctx context.Context, tab string) error {
