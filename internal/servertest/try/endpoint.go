@@ -13,6 +13,15 @@ import (
 // page has browsers see the demo page.
 const page = "page = true\n"
 
+// hubPath is below the endpoint's path, so that the servers' shipped configuration leads there, too.
+const hubPath = "/tandem/hub"
+
+// hub is the configuration of a hub beside the endpoint. Who reaches 127.0.0.1 may publish.
+func (o *options) hub() string {
+	return "[endpoint.hub]\npath = \"" + hubPath + "\"\n" + page + "app = \"hub\"\npublish = \"anyone\"\npresence = true\ndatabase = " +
+		tomlString(filepath.Join(o.bin, "hub.db")) + "\n"
+}
+
 // endpoint is the endpoint's configuration.
 func (o *options) endpoint() (string, error) {
 	if o.app == "echo" {

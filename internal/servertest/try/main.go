@@ -72,7 +72,7 @@ func try(ctx context.Context, args []string) (err error) {
 	}
 
 	serve := servertest.Serve{Binary: filepath.Join(o.bin, "tandem")}
-	serve.TOML = "[fastcgi]\nlisten = \"unix:$SOCKET\"\nmode = \"0666\"\n[endpoint.try]\npath = \"/tandem\"\n" + endpoint
+	serve.TOML = "state_dir = " + tomlString(filepath.Join(o.bin, "state")) + "\n[fastcgi]\nlisten = \"unix:$SOCKET\"\nmode = \"0666\"\n[endpoint.try]\npath = \"/tandem\"\n" + endpoint + o.hub()
 	if o.server == "" {
 		serve.TOML = fmt.Sprintf("http = \"$HTTP\"\n%s", serve.TOML)
 		serve.Port = port
@@ -103,7 +103,10 @@ func try(ctx context.Context, args []string) (err error) {
 	for _, line := range ready(o.server, url, serve.Binary) {
 		fmt.Println(line)
 	}
-	fmt.Printf("\nIn a browser: %s/tandem\n", url)
+	for _, line := range readyHub(url, serve.Binary) {
+		fmt.Println(line)
+	}
+	fmt.Printf("\nIn a browser: %s/tandem and %[1]s%s\n", url, hubPath)
 	fmt.Printf("The log is %s\nCtrl-C stops and removes everything.\n", td.LogFile())
 
 	select {
@@ -114,6 +117,14 @@ func try(ctx context.Context, args []string) (err error) {
 	case <-serverEnded:
 		return fmt.Errorf("%s ended by itself", o.server)
 	}
+}
+
+// readyHub says what to do with the hub, which is the same behind each server.
+func readyHub(url, tandem string) []string {
+	at := url + hubPath
+	return []string{"hub " + at,
+		"  curl -d topic=news -d 'data=It works' " + at,
+		"  " + tandem + " subscribe " + at + " news --since earliest"}
 }
 
 // ready says what to do with each endpoint: the curl commands differ, as the

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -44,9 +45,59 @@ func TestTry(t *testing.T) {
 					piped(t, curl)
 				}
 			}
+			published(t, try.hub)
 			try.interrupt(t)
 		})
 	}
+}
+
+// published publishes with the curl command, before and after the other command subscribes; and
+// the hub's page is there.
+func published(t *testing.T, hub endpoint) {
+	t.Helper()
+	if err := publish(hub.curl, hub.url); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", "exec "+hub.connect+" -n 2")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for i := range 2 {
+		if !lines.Scan() || lines.Text() != "It works" {
+			t.Errorf("%s: event %d is %q, expected It works", hub.connect, i+1, lines.Text())
+			break
+		}
+		if i == 0 {
+			if err := publish(hub.curl, hub.url); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%s: %v", hub.connect, err)
+	}
+	page, err := exec.Command("curl", "-s", "-H", "Accept: text/html", hub.url).Output()
+	if err != nil || !strings.Contains(string(page), "Tandem: a hub") {
+		t.Errorf("GET %s: %v, %.100q, expected the hub's page", hub.url, err, page)
+	}
+}
+
+func publish(command, url string) error {
+	if !strings.HasSuffix(command, " "+url) {
+		return fmt.Errorf("%s isn't about %s", command, url)
+	}
+	out, err := exec.Command("bash", "-c", strings.Replace(command, "curl", "curl -sS", 1)).CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "urn:uuid:") {
+		return fmt.Errorf("%s: %v, %.200q, expected the event's id", command, err, out)
+	}
+	return nil
 }
 
 // typed plays somebody at the keyboard: says something, and sees it come back and
@@ -110,6 +161,7 @@ type running struct {
 	cmd   *exec.Cmd
 	temp  string
 	ready []endpoint
+	hub   endpoint
 }
 
 // start runs scripts/try as a user would, in a folder that isn't the repository's.
@@ -165,6 +217,9 @@ func start(t *testing.T, server string, args ...string) *running {
 	for i, line := range text {
 		if url, ok := strings.CutPrefix(line, "ready "); ok && i+2 < len(text) {
 			r.ready = append(r.ready, endpoint{url, text[i+1], text[i+2]})
+		}
+		if url, ok := strings.CutPrefix(line, "hub "); ok && i+2 < len(text) {
+			r.hub = endpoint{url, text[i+1], text[i+2]}
 		}
 	}
 	if len(r.ready) == 0 {

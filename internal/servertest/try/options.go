@@ -17,7 +17,8 @@ func (e usageError) Error() string { return string(e) }
 const help = `usage: scripts/try [nginx|apache|lighttpd] [--port P] [--app NAME | -- PROGRAM ARGS]
 
 Starts the web server on 127.0.0.1 with the configuration in this repository, and
-Tandem behind it. Without a server: Tandem's own HTTP front.
+Tandem behind it, with a program at /tandem and a hub at /tandem/hub. Without a
+server: Tandem's own HTTP front.
 
   --port P   default 8080, or a free one if that is taken
   --app NAME "echo", or a program of testdata/programs: chat, clock, ... (default clock)
