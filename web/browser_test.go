@@ -385,8 +385,10 @@ func frozen(t *testing.T, b *browsertest.Browser) {
 // configuration and the real program: the client comes from the endpoint, and talks.
 func TestServers(t *testing.T) {
 	t.Parallel()
+	// The hub's heartbeat: Apache finds out by what it writes that an EventSource has gone.
 	const endpoint = "app = \"echo\"\npage = true\n"
-	td := servertest.StartTandem(t, "[endpoint.e]\npath = \"/tandem\"\n"+endpoint)
+	td := servertest.StartTandem(t, "[endpoint.e]\npath = \"/tandem\"\n"+endpoint+
+		"[endpoint.hub]\npath = \"/tandem/hub\"\napp = \"hub\"\npage = true\npublish = \"anyone\"\npresence = true\nheartbeat = \"200ms\"\ndatabase = \"$DIR/hub.db\"\n")
 	config := filepath.Join(td.Dir, "cgi.toml")
 	if err := os.WriteFile(config, []byte(endpoint), 0o644); err != nil {
 		t.Fatal(err)
@@ -413,6 +415,14 @@ func TestServers(t *testing.T) {
 			})`, nil)
 			expect(t, p, `t.got.length == 500 && t.got.every((m, i) => m == "m" + i) && t.transport`, "split")
 			p.Eval(t, `(t.close(3000), until(() => t.readyState == 3))`, nil)
+			p.Close(t)
+		}
+		for _, way := range []string{"", "eventsource"} {
+			p := b.Open(t, srv.FastCGI()+"/hub#topic="+string(kind)+"&way="+way)
+			prepareHub(t, p)
+			expect(t, p, `$("state-text").textContent`, "open")
+			p.Eval(t, fmt.Sprintf(`publish(%q, "by way of %s")`, kind, way), nil)
+			expect(t, p, `events()`, "by way of "+way)
 			p.Close(t)
 		}
 	}

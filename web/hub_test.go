@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"tandem/internal/browsertest"
 	"tandem/internal/config"
@@ -71,7 +72,7 @@ func (s *hubSite) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sessions := session.NewHandler(app, &session.Options{Log: quiet, Grace: patience})
+	sessions := session.NewHandler(app, &session.Options{Log: quiet, Grace: 5 * time.Second})
 	s.now.Store(&hubNow{site.Handler(sessions), site, sessions})
 }
 
@@ -173,7 +174,7 @@ func prepareHub(t *testing.T, p *browsertest.Page) {
 	t.Helper()
 	p.Eval(t, `(() => {
 		globalThis.$ = id => document.getElementById(id);
-		globalThis.events = () => [...document.querySelectorAll("#log .event:not([hidden])")].map(e => e.querySelector(".what").textContent).join();
+		globalThis.events = () => [...document.querySelectorAll("#log .item:not([hidden])")].map(e => e.querySelector(".what").textContent).join();
 		globalThis.notes = () => [...document.querySelectorAll("#log .note .what")].map(e => e.textContent).join("\n");
 		globalThis.publish = (topic, data, type = "", secret = false) => { $("topic").value = topic; $("data").value = data; $("type").value = type; $("private").checked = secret; $("publish").requestSubmit(); };
 		globalThis.join = (match, pattern = false) => { $("match").value = match; $("pattern").checked = pattern; $("add").requestSubmit(); };
@@ -196,7 +197,7 @@ func hubPage(t *testing.T, b *browsertest.Browser) {
 	p := openHub(t, b, s.url+"/hub")
 	expect(t, p, `chips()`, "*")
 	p.Eval(t, `publish("news", "<b>one</b>", "alert")`, nil)
-	expect(t, p, `events() + " " + document.querySelector("#log .event .type").textContent + document.querySelectorAll("#log b").length`, "<b>one</b> alert0")
+	expect(t, p, `events() + " " + document.querySelector("#log .item .type").textContent + document.querySelectorAll("#log b").length`, "<b>one</b> alert0")
 	expect(t, p, `$("answer").textContent.startsWith("Stored as urn:uuid:")`, "true")
 	s.publish(t, "other", "two", "urn:2")
 	expect(t, p, `events()`, "<b>one</b>,two")

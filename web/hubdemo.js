@@ -59,7 +59,7 @@ function row({ event, at, text, bad }) {
     item.append(stamp(at), make("span", "what", text));
     return item;
   }
-  const item = make("li", "event");
+  const item = make("li", "item");
   const data = event.data.length > LONGEST ? `${event.data.slice(0, LONGEST)} … (${event.data.length} characters)` : event.data;
   const topic = make("span", "topic", event.topic ?? "–");
   topic.title = event.topic ?? "EventSource doesn't tell the topic";
@@ -75,12 +75,12 @@ function row({ event, at, text, bad }) {
 
 function passes(item) {
   const filter = $("filter").value.toLowerCase();
-  return !filter || !item.classList.contains("event") || [...item.children].slice(1).some((c) => c.textContent.toLowerCase().includes(filter));
+  return !filter || !item.classList.contains("item") || [...item.children].slice(1).some((c) => c.textContent.toLowerCase().includes(filter));
 }
 
 function count() {
-  const all = $("log").querySelectorAll(".event").length;
-  const shown = $("filter").value ? `${$("log").querySelectorAll(".event:not([hidden])").length} of ${all}` : `${all}`;
+  const all = $("log").querySelectorAll(".item").length;
+  const shown = $("filter").value ? `${$("log").querySelectorAll(".item:not([hidden])").length} of ${all}` : `${all}`;
   $("count").textContent = paused ? `${shown} shown, ${missed} wait` : `${shown} shown`;
 }
 
@@ -106,6 +106,7 @@ function begin() {
   got = 0;
   arrived = [];
   $("log").replaceChildren();
+  $("refused").textContent = $("answer").textContent = "";
   $("complete").className = "answer";
   $("complete").textContent = "–";
   const session = !$("way").value;

@@ -114,12 +114,13 @@ func TestRights(t *testing.T) {
 		user, token    string
 		fails          bool
 		publish, reads bool
+		present        bool
 		id             string
 	}{
 		"nothing":              {},
 		"a user":               {user: "ann", id: "ann#"},
-		"a user who may":       {o: Options{PublishUsers: all}, user: "ann", publish: true, id: "ann#"},
-		"anyone":               {o: Options{PublishAnyone: true}, publish: true},
+		"a user who may":       {o: Options{PublishUsers: all}, user: "ann", publish: true, present: true, id: "ann#"},
+		"anyone":               {o: Options{PublishAnyone: true}, publish: true, present: true},
 		"a token":              {o: keys, token: token, publish: true, reads: true, id: "me#"},
 		"no token":             {o: keys},
 		"a bad token":          {o: keys, token: token + "x", fails: true},
@@ -142,7 +143,7 @@ func TestRights(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.MayPublish("t") != tt.publish || matches(r.Readable, "t") != tt.reads || matches(r.Readable, "u") || !strings.HasPrefix(r.ID, tt.id) || tt.id == "" && r.ID != "" {
+			if r.MayPublish("t") != tt.publish || r.Present != tt.present || matches(r.Readable, "t") != tt.reads || matches(r.Readable, "u") || !strings.HasPrefix(r.ID, tt.id) || tt.id == "" && r.ID != "" {
 				t.Errorf("got %+v", r)
 			}
 		})
