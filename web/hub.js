@@ -148,10 +148,10 @@ export class Hub extends EventTarget {
       else this.#later(); // a subscription that has ended: all of them go on in a new session
       return;
     }
+    this.#wait = FIRST;
     if (request?.group && m.subscribed) {
       request.group.n = m.subscribed.subscription;
       this.#groups.push(request.group);
-      this.#wait = FIRST;
       this.dispatchEvent(new CustomEvent("subscribed", { detail: m.subscribed }));
     }
     request?.resolve(m);
@@ -208,7 +208,8 @@ export class Hub extends EventTarget {
     const s = this.#session;
     this.#session = undefined;
     if (s.readyState < 2) s.close();
-    this.#timer = setTimeout(() => this.#begin(), (retry ?? this.#wait) * (0.5 + Math.random() / 2));
+    const wait = retry === undefined ? this.#wait * (0.5 + Math.random() / 2) : retry * (1 + Math.random());
+    this.#timer = setTimeout(() => this.#begin(), wait);
     this.#wait = Math.min(2 * this.#wait, MOST);
   }
 

@@ -183,6 +183,7 @@ function overEventSource(from) {
   });
   on("open", "open", "open");
   on("lost", "lost", "lost, connecting again", true);
+  on("idle", "closed", "no topics");
   on("refused", "closed", "refused, or given up", true);
   state("connecting", "connecting");
   $("transport").textContent = "EventSource";
@@ -241,21 +242,22 @@ async function leave(kind, match) {
 // ---- who is there: asked again and again, as the events about it are for those alone who have a token
 
 let looking;
+let looks = 0;
 let lastSeen = "";
 
 async function look(f) {
   clearTimeout(looking);
-  if (f !== feed) return;
-  looking = setTimeout(() => look(f), LOOK);
-  if (document.hidden) return;
+  if (f !== feed || document.hidden) return;
+  const mine = ++looks;
+  let again = true;
   try {
     const list = await f.presence();
     if (f === feed) present(list);
   } catch (e) {
-    if (f !== feed) return;
-    absent(said(e));
-    if (["forbidden", "closed", "401", "403", "404"].includes(e.code)) clearTimeout(looking);
+    if (f === feed) absent(said(e));
+    again = !["forbidden", "closed", "401", "403", "404"].includes(e.code);
   }
+  if (again && f === feed && mine === looks) looking = setTimeout(() => look(f), LOOK);
 }
 
 function present(list) {
@@ -353,6 +355,7 @@ $("history").addEventListener("submit", (e) => {
 });
 $("open").addEventListener("click", begin);
 $("way").addEventListener("change", begin);
+addEventListener("hashchange", () => location.reload());
 document.addEventListener("visibilitychange", () => document.hidden || look(feed));
 
 $("from").value = wanted.get("from") ?? "";

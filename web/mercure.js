@@ -1,7 +1,7 @@
 // A hub by way of EventSource and form POSTs, with the methods and events of hub.js: what a page has that is made
 // for Mercure. EventSource doesn't tell topics, nor whether events are missing, and hears only of the types that it is told.
 
-/** Events: those of Hub, and "open", "lost" and "refused" of the connection. */
+/** Events: those of Hub, and "open", "lost", "refused" and "idle" of the connection. */
 export class Mercure extends EventTarget {
   #url;
   #fetch;
@@ -37,7 +37,10 @@ export class Mercure extends EventTarget {
   #connect() {
     this.#source?.close();
     this.#source = undefined;
-    if (this.#topics.size + this.#patterns.size === 0) return;
+    if (this.#topics.size + this.#patterns.size === 0) {
+      this.dispatchEvent(new Event("idle"));
+      return;
+    }
     const url = new URL(this.#url);
     for (const t of this.#topics) url.searchParams.append("match", t);
     for (const p of this.#patterns) url.searchParams.append("matchURLPattern", p);
