@@ -169,7 +169,8 @@ func compileURLPattern(s source) (func(string) bool, error) {
 	}
 	p, err := urlpattern.New(s.pattern, s.base, nil)
 	if err != nil {
-		return nil, fmt.Errorf("hub: URL pattern %.100q: expected one of the URL Pattern Standard, with regular expressions that RE2 has: %w", s.pattern, err)
+		text, _, _ := strings.Cut(err.Error(), "&") // what follows are the parser's innards
+		return nil, fmt.Errorf("hub: URL pattern %.100q: expected one of the URL Pattern Standard, with regular expressions that RE2 has: %.200s", s.pattern, strings.TrimRight(text, ": "))
 	}
 	return func(topic string) bool { return p.Test(topic, s.base) }, nil
 }
