@@ -45,7 +45,7 @@ const (
 type aside struct {
 	*body
 	attach *attach
-	rt     *http.Transport
+	rt     *http.Transport // nil where allow is false
 	ctx    context.Context
 	cancel context.CancelFunc
 	runs   sync.WaitGroup
@@ -86,7 +86,21 @@ type short struct {
 func newAside(a *attach, b *body) *aside {
 	s := &aside{body: b, attach: a}
 	s.ctx, s.cancel = context.WithCancel(a.ctx)
-	options := a.conn.dialer.options
+	return s
+}
+
+// answered takes in the answer to the session's request.
+func (s *aside) answered(resp *http.Response) {
+	if s.attach.conn.dialer.url.Scheme == "http" && strings.HasPrefix(resp.Header.Get("Server"), "lighttpd") {
+		s.rt = s.roundTripper()
+		s.allow.Store(true)
+	}
+}
+
+// roundTripper is for the short requests. The one that has a connection is told when that
+// is closed, as in an upload.
+func (s *aside) roundTripper() *http.Transport {
+	options := s.attach.conn.dialer.options
 	dial := options.DialContext
 	options.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
@@ -101,13 +115,7 @@ func newAside(a *attach, b *body) *aside {
 		}
 		return w, nil
 	}
-	s.rt = options.roundTripper(true)
-	return s
-}
-
-// answered takes in the answer to the session's request.
-func (s *aside) answered(resp *http.Response) {
-	s.allow.Store(s.attach.conn.dialer.url.Scheme == "http" && strings.HasPrefix(resp.Header.Get("Server"), "lighttpd"))
+	return options.roundTripper(true)
 }
 
 // trace sees each frame before it is written, and when it has come.
@@ -347,7 +355,9 @@ func (s *aside) wait() {
 	}
 	s.turn.Unlock()
 	s.runs.Wait()
-	s.rt.CloseIdleConnections()
+	if s.rt != nil {
+		s.rt.CloseIdleConnections()
+	}
 }
 
 var (
