@@ -22,7 +22,8 @@ type attach struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	flow   *flow.Attach
-	body   *body // of the one request; nil in split and poll
+	body   *body  // of the one request; nil in split and poll
+	aside  *aside // of single: requests beside it
 	out    outlet
 	run    func() error // sends the requests, and reads to the session's end on it
 

@@ -238,8 +238,11 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 }
 
-// complete tells whether the body has come to its end.
+// complete tells whether the body has come to its end. b.mu is held.
 func (b *body) complete() bool {
+	if b.rest == 0 {
+		return true
+	}
 	select {
 	case <-b.finished:
 		return b.length < 0

@@ -13,6 +13,10 @@ func (a *attach) both() {
 	c := a.conn
 	a.body = newBody(a.way.Declared, c.dialer.empty, a.up)
 	a.out = a.body
+	if a.way.Transport == Single {
+		a.aside = newAside(a, a.body)
+		a.out = a.aside
+	}
 	req := a.request(http.MethodPost)
 	req.Body, req.ContentLength = a.body, a.way.Declared
 	req.Header.Set("Incremental", "?1")
@@ -30,6 +34,10 @@ func (a *attach) both() {
 			return err
 		}
 		defer resp.Body.Close()
+		if a.aside != nil {
+			a.aside.answered(resp)
+			defer a.aside.wait()
+		}
 		err = a.flow.Feed(resp.Body, c.dialer.codec, a.control)
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			return a.ended()

@@ -248,6 +248,9 @@ func (d *dialer) open(ctx context.Context, w way, s opening) (*Conn, error) {
 // trace calls the user's trace, and tells a pulsing body of messages.
 func (c *Conn) trace(user func(bool, *frame.Frame)) func(bool, *frame.Frame) {
 	return func(sent bool, f *frame.Frame) {
+		if s := c.now.Load().aside; s != nil {
+			s.trace(sent, f)
+		}
 		switch f.Type {
 		case frame.TypeMessage:
 			if b := c.now.Load().body; b != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,7 +179,7 @@ func TestServers(t *testing.T) {
 	}
 }
 
-func fcgiSocket(t *testing.T, app session.App) string {
+func fcgiSocket(t *testing.T, app session.App, fronts ...func(http.Handler) http.Handler) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "tandem-client") // t.TempDir is not for Apache's user
 	if err != nil {
@@ -198,6 +199,9 @@ func fcgiSocket(t *testing.T, app session.App) string {
 	log := slog.New(slog.DiscardHandler)
 	h := session.NewHandler(app, &session.Options{Log: log, Grace: 30 * time.Second})
 	srv := &fcgi.Server{Handler: h, Log: log}
+	for _, front := range fronts {
+		srv.Handler = front(srv.Handler)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -34,6 +34,7 @@ const (
 	tandemCat         = "Tandem with `cat`, nginx"
 	websocketdCat     = "websocketd with `cat`, nginx"
 	clientSingle      = "Tandem, nginx, package client, single"
+	clientLighttpd    = "Tandem, lighttpd, package client, single"
 	clientSplit       = "Tandem, nginx, package client, split"
 	clientStreamed    = "Tandem, nginx, package client, split, streamed"
 )
@@ -77,6 +78,7 @@ func (h *house) products(web, tandem int) (all []*contestant) {
 		transports []string
 	}{
 		{"nginx", "http://" + h.nginx.host + "/tandem", web, []string{client.Single, client.Split, client.Poll}},
+		{"lighttpd", h.lighttpd.FastCGI(), h.lighttpd.Pid(), []string{client.Single}},
 		{"Apache", h.apache.FastCGI(), h.apache.Pid(), []string{client.Pulse, client.Split, client.Poll}},
 	} {
 		for _, transport := range server.transports {

@@ -64,7 +64,10 @@ func goals() []goal {
 			}},
 		{figure: "p50 by split, what is sent in one long request, to p50 by single, 1 session, package client, nginx", most: true, limit: 2, number: "%.2f", value: compare(lone, clientStreamed, clientSingle, p50), note: batches(lone)},
 		{figure: "the same, 50 sessions", most: true, limit: 2, number: "%.2f", value: compare(busy, clientStreamed, clientSingle, p50), note: batches(busy)},
-		{figure: "rate through lighttpd, 50 sessions, to that through nginx", limit: 0.6, number: "%.2f", value: compare(busy, tandemLighttpd, tandemBinary, perSecond)},
+		{figure: "rate through lighttpd, 50 sessions, to that through nginx, package client", limit: 0.6, number: "%.2f", value: compare(busy, clientLighttpd, clientSingle, perSecond),
+			note: func(r *results) string {
+				return fmt.Sprintf("the load by hand, all of it in one request, %.2f", ratios(r.rate(busy, tandemLighttpd, perSecond), r.rate(busy, tandemBinary, perSecond)).median)
+			}},
 		{figure: "time to open a session, to a WebSocket handshake, both through nginx", most: true, limit: 1, number: "%.2f",
 			value: func(r *results) []float64 { return r.startRatio(startSession, firstOf) }},
 		{figure: "start of a CGI session through Apache, to a minimal Go CGI program's", most: true, limit: 1.3, number: "%.2f",
