@@ -242,11 +242,9 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrSlowConsumer) && sub != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		for _, f := range b.feeds {
-			if f.has(sub) {
-				b.log.Warn("natsbus: followers are slow: events are fetched again", "topic", f.topic)
-				b.tasks.Go(func() { f.look(0, true, false) })
-			}
+		if fd := b.feed; fd != nil && fd.sub.Load() == sub {
+			b.log.Warn("natsbus: followers are slow: events are fetched again")
+			b.tasks.Go(func() { _ = fd.look() }) // if it fails, the next one finds them
 		}
 		return
 	}
