@@ -266,11 +266,15 @@ func (f fatal) Unwrap() error { return f.error }
 // attempt is how long one request may take before it is made again.
 const attempt = 2 * time.Second
 
+// alone is how long who has no deadline waits for a connection: one that another server can take over is back sooner.
+const alone = 2 * time.Second
+
 // retry calls op until it succeeds, or its error is fatal, or ctx is done, or without a deadline
 // after Options.Timeout. The error says what can't be done, and wraps hub.ErrUnavailable.
 func (b *Bus) retry(ctx context.Context, what string, op func(context.Context) error) error {
 	var cancel context.CancelFunc = func() {}
-	if _, ok := ctx.Deadline(); !ok {
+	_, patient := ctx.Deadline()
+	if !patient {
 		ctx, cancel = context.WithTimeout(ctx, b.o.Timeout)
 	}
 	defer cancel()
@@ -278,6 +282,7 @@ func (b *Bus) retry(ctx context.Context, what string, op func(context.Context) e
 	defer stop()
 	wait := 5 * time.Millisecond
 	var why error // the last that says more than that time was up
+	var lost time.Time
 	for {
 		reconnected := b.reconnected()
 		var err error
@@ -287,9 +292,16 @@ func (b *Bus) retry(ctx context.Context, what string, op func(context.Context) e
 			once, done = context.WithTimeout(ctx, attempt)
 			err = op(once)
 			done()
+			lost = time.Time{}
 		} else {
 			err = nats.ErrDisconnected
 			wait = time.Second // the connection is what is waited for
+			if lost.IsZero() {
+				lost = time.Now()
+			}
+			if !patient && time.Since(lost) >= alone {
+				return b.unavailable(ctx, what, err)
+			}
 		}
 		var f fatal
 		switch {

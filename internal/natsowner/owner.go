@@ -286,7 +286,11 @@ func (o *Owner) listen() error {
 	case o.sub != nil:
 		return nil
 	}
-	sub, err := o.Conn.Subscribe(o.subject(o.Local.Name), o.opened)
+	if !o.Conn.IsConnected() {
+		return nats.ErrDisconnected // at once: whoever opens a session waits
+	}
+	// In a queue: two endpoints of this process may have one hub.
+	sub, err := o.Conn.QueueSubscribe(o.subject(o.Local.Name), "owner", o.opened)
 	if err == nil {
 		err = o.Conn.FlushTimeout(timeout)
 		if err != nil {
