@@ -1,0 +1,74 @@
+package natse2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync/atomic"
+	"testing"
+
+	"tandem/client"
+	"tandem/session/frame"
+)
+
+// The requests of one session reach different hosts, as behind a proxy that has each go to the next one: the session works.
+func TestSessionOfManyHosts(t *testing.T) {
+	c := newCluster(t)
+	hosts := newHosts(t, c, "session", "")
+	for _, transport := range []string{client.Split, client.Poll} {
+		var turn atomic.Int64
+		counts := make([]atomic.Int64, len(hosts))
+		proxy := httptest.NewServer(&httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
+			i := int(turn.Add(1)) % len(hosts)
+			counts[i].Add(1)
+			r.SetURL(&url.URL{Scheme: "http", Host: hosts[i].address})
+		}})
+		t.Cleanup(proxy.Close)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		s, err := client.Dial(ctx, proxy.URL+"/hub", &client.Options{Transport: transport, Header: http.Header{}})
+		if err != nil {
+			t.Fatalf("%s: %v", transport, err)
+		}
+		defer s.CloseNow()
+		ask := func(v any) {
+			t.Helper()
+			text, err := json.Marshal(v)
+			if err == nil {
+				err = s.Send(ctx, frame.Message{Data: text, Text: true})
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", transport, err)
+			}
+		}
+		expect := func(want string) {
+			t.Helper()
+			m, err := s.Receive(ctx)
+			if err != nil || string(m.Data) != want {
+				t.Fatalf("%s: got %s, %v; expected %s", transport, m.Data, err, want)
+			}
+		}
+		ask(map[string]any{"subscribe": map[string]any{"topics": []string{transport}}})
+		expect(`{"subscribed":{"subscription":1,"recovered":true}}`)
+		const rounds = 12
+		for i := range rounds {
+			id := fmt.Sprintf("%s-%d", transport, i)
+			publish(t, hosts[i%len(hosts):], id, transport, "data")
+			expect(fmt.Sprintf(`{"event":{"id":%q,"topic":%q,"data":"data"}}`, id, transport))
+			ask(map[string]int{"unsubscribe": 100 + i})
+			if m, err := s.Receive(ctx); err != nil {
+				t.Fatalf("%s: got %s, %v", transport, m.Data, err)
+			}
+		}
+		for i := range counts {
+			if counts[i].Load() == 0 {
+				t.Errorf("%s: no request reached host %d", transport, i)
+			}
+		}
+		t.Logf("%s: %d, %d and %d requests at the hosts", transport, counts[0].Load(), counts[1].Load(), counts[2].Load())
+	}
+}
