@@ -266,17 +266,13 @@ func (f fatal) Unwrap() error { return f.error }
 // attempt is how long one request may take before it is made again.
 const attempt = 2 * time.Second
 
-// alone is how long who has no deadline waits for a connection: one that another server can take over is back sooner.
+// alone is how long a call waits for a connection: one that another server can take over is back sooner.
 const alone = 2 * time.Second
 
-// retry calls op until it succeeds, or its error is fatal, or ctx is done, or without a deadline
-// after Options.Timeout. The error says what can't be done, and wraps hub.ErrUnavailable.
+// retry calls op until it succeeds, or its error is fatal, or ctx is done, or Options.Timeout is over, or there
+// is no connection. The error says what can't be done, and wraps hub.ErrUnavailable.
 func (b *Bus) retry(ctx context.Context, what string, op func(context.Context) error) error {
-	var cancel context.CancelFunc = func() {}
-	_, patient := ctx.Deadline()
-	if !patient {
-		ctx, cancel = context.WithTimeout(ctx, b.o.Timeout)
-	}
+	ctx, cancel := context.WithTimeout(ctx, b.o.Timeout)
 	defer cancel()
 	stop := context.AfterFunc(b.ctx, cancel)
 	defer stop()
@@ -299,7 +295,7 @@ func (b *Bus) retry(ctx context.Context, what string, op func(context.Context) e
 			if lost.IsZero() {
 				lost = time.Now()
 			}
-			if !patient && time.Since(lost) >= alone {
+			if time.Since(lost) >= alone {
 				return b.unavailable(ctx, what, err)
 			}
 		}

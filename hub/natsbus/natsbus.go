@@ -64,7 +64,8 @@ type Options struct {
 	// memory. Default, and least, hub.DuplicateWindow; at most MaxAge.
 	DuplicateWindow time.Duration
 
-	// Timeout bounds what is called with a context without deadline. Default 10 s.
+	// Timeout bounds each call, as its context does: an election of the stream's leader takes seconds. A call
+	// without a connection is given up sooner. Default 10 s.
 	Timeout time.Duration
 	// Log gets connections lost and found, and what else administrators should know. Nil: slog.Default().
 	Log *slog.Logger

@@ -63,6 +63,7 @@ func firstDifference(got, want []string) string {
 
 // What is published at any host is received at all of them, by streams and sessions, in one order.
 func TestEverywhere(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	hosts := newHosts(t, c, "everywhere", "")
 	all := everyKind(t, hosts)

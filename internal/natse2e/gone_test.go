@@ -29,6 +29,7 @@ func unavailable(t *testing.T, h *host) {
 // All NATS servers are gone: publishing says so, and who subscribes stays and goes on when they are back. Where they have lost
 // all that they had, a gap is told.
 func TestGone(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	hosts := newHosts(t, c, "gone", "")
 	all := []*reader{
@@ -75,6 +76,7 @@ func TestGone(t *testing.T) {
 
 // A host that starts without NATS says so in its log, answers 503, and works once NATS is there.
 func TestStart(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "alone")
 	h := newHost(t, []string{n.url()}, "start", "")
 	unavailable(t, h)

@@ -12,6 +12,7 @@ import (
 // The NATS server that leads the hub's stream, and then a host, are killed amid publishes, 10,000 of them with TANDEM_SLOW=1, and come back:
 // nothing acknowledged is lost or stored twice, and the readers of the killed host go on elsewhere, all in one order.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	total := 2000
 	if os.Getenv("TANDEM_SLOW") != "" {
 		total = 10000

@@ -17,6 +17,7 @@ import (
 
 // The requests of one session reach different hosts, as behind a proxy that has each go to the next one: the session works.
 func TestSessionOfManyHosts(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	hosts := newHosts(t, c, "session", "")
 	for _, transport := range []string{client.Split, client.Poll} {

@@ -57,8 +57,9 @@ type Owner struct {
 }
 
 const (
-	// timeout is how long one question to the servers may take.
+	// timeout is how long the servers, or another process, may take to answer, and attempt how long one request of that.
 	timeout = 3 * time.Second
+	attempt = 2 * time.Second
 	// goneAfter is how long nobody hears at an owner's subject before its sessions are taken for lost: one whose connection is lost is
 	// back sooner.
 	goneAfter = 15 * time.Second
@@ -178,14 +179,22 @@ func (o *Owner) claim(ctx context.Context, entry string) (string, uint64, error)
 	}
 	me := o.Local.Name
 	for {
-		revision, err := kv.Create(ctx, entry, []byte(me))
+		var revision uint64
+		err := again(ctx, func(ctx context.Context) (err error) {
+			revision, err = kv.Create(ctx, entry, []byte(me))
+			return err
+		})
 		if err == nil {
 			return me, revision, nil
 		}
 		if !errors.Is(err, jetstream.ErrKeyExists) {
 			return "", 0, err
 		}
-		e, err := kv.Get(ctx, entry)
+		var e jetstream.KeyValueEntry
+		err = again(ctx, func(ctx context.Context) (err error) {
+			e, err = kv.Get(ctx, entry)
+			return err
+		})
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
 			continue // it was released just now
 		}
@@ -200,7 +209,10 @@ func (o *Owner) claim(ctx context.Context, entry string) (string, uint64, error)
 		if err != nil || alive {
 			return other, 0, err
 		}
-		revision, err = kv.Update(ctx, entry, []byte(me), e.Revision())
+		err = again(ctx, func(ctx context.Context) (err error) {
+			revision, err = kv.Update(ctx, entry, []byte(me), e.Revision())
+			return err
+		})
 		if err == nil {
 			return me, revision, nil
 		}
@@ -208,7 +220,24 @@ func (o *Owner) claim(ctx context.Context, entry string) (string, uint64, error)
 		if !errors.As(err, &api) {
 			return "", 0, err
 		}
-		// Another one was faster.
+		// Another one was faster, or the answer to this one was lost.
+	}
+}
+
+// again asks the servers until one answers, or ctx is done: while they elect a leader nobody does.
+func again(ctx context.Context, ask func(context.Context) error) error {
+	for {
+		once, done := context.WithTimeout(ctx, attempt)
+		err := ask(once)
+		done()
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
@@ -237,17 +266,26 @@ func (o *Owner) alive(ctx context.Context, owner string) (bool, error) {
 
 func (o *Owner) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.keys != nil {
-		return o.keys, nil
+	keys := o.keys
+	o.mu.Unlock()
+	if keys != nil {
+		return keys, nil
 	}
 	js, err := jetstream.New(o.Conn)
 	if err != nil {
 		return nil, err
 	}
-	o.keys, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: o.Name + "-owners", Description: "Tandem: keys of open sessions", History: 1, Replicas: max(o.Replicas, 1)})
-	return o.keys, err
+	err = again(ctx, func(ctx context.Context) (err error) {
+		keys, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: o.Name + "-owners", Description: "Tandem: keys of open sessions", History: 1, Replicas: max(o.Replicas, 1)})
+		return err
+	})
+	if err == nil {
+		o.mu.Lock()
+		o.keys = keys
+		o.mu.Unlock()
+	}
+	return keys, err
 }
 
 func (o *Owner) release(entry string) {
