@@ -20,7 +20,7 @@ func unavailable(t *testing.T, h *host) {
 	if !errors.As(err, &answer) || answer.status != http.StatusServiceUnavailable || answer.kind != "application/problem+json" || !strings.Contains(answer.text, "try again") {
 		t.Errorf("a publish without NATS: %v", err)
 	}
-	if took > 5*time.Second {
+	if took > 8*time.Second { // 4 s where the connection was lost just now
 		t.Errorf("the answer took %v", took)
 	}
 	t.Logf("without NATS: %v after %v", err, took.Round(time.Millisecond))

@@ -141,7 +141,11 @@ func (o *Owner) Claim(key string) (owner string, release func(), err error) {
 	if _, _, err := o.Local.Claim(""); err != nil {
 		return "", nil, err
 	}
-	if err := o.listen(); err != nil {
+	err = o.connected()
+	if err == nil {
+		err = o.listen()
+	}
+	if err != nil {
 		return "", nil, fmt.Errorf("natsowner: other hosts can't find this process: %w", err)
 	}
 	if key == "" {
@@ -314,6 +318,16 @@ func (o *Owner) remove(entry string, revision uint64) {
 	}
 }
 
+// connected waits for a connection as long as another server may need to take it over, no longer: whoever opens a session waits.
+func (o *Owner) connected() error {
+	for end := time.Now().Add(attempt); !o.Conn.IsConnected(); time.Sleep(20 * time.Millisecond) {
+		if o.Conn.IsClosed() || time.Now().After(end) {
+			return nats.ErrDisconnected
+		}
+	}
+	return nil
+}
+
 // listen hears what other hosts have for this process, once.
 func (o *Owner) listen() error {
 	o.mu.Lock()
@@ -323,9 +337,6 @@ func (o *Owner) listen() error {
 		return errClosed
 	case o.sub != nil:
 		return nil
-	}
-	if !o.Conn.IsConnected() {
-		return nats.ErrDisconnected // at once: whoever opens a session waits
 	}
 	// In a queue: two endpoints of this process may have one hub.
 	sub, err := o.Conn.QueueSubscribe(o.subject(o.Local.Name), "owner", o.opened)
