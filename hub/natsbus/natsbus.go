@@ -22,7 +22,7 @@
 //
 // What a user of the servers has to be allowed: to publish to NAME.event.>, NAME.presence.>, $JS.API.INFO,
 // $JS.API.STREAM.*.NAME, $JS.API.STREAM.MSG.GET.NAME, $JS.API.DIRECT.GET.NAME, and the same of NAME-presence; to subscribe to
-// NAME.live.> and _INBOX.>. Nobody else should be: who may publish there needs no token of the hub.
+// NAME.live.> and _INBOX.>. Nobody else should be: who may publish there needs no token of the hub. What else goes over [Bus.Conn] needs more.
 //
 // Servers: nats-server 2.10 or newer; history is read faster from 2.11 on.
 package natsbus

@@ -4,7 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
+	"io"
+	"log"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -15,23 +16,34 @@ import (
 	"tandem/session/frame"
 )
 
+// turns is a proxy that has each request go to the next host. It returns the hub's URL there, and the numbers of requests.
+func turns(t *testing.T, hosts []*host) (hub string, counts []atomic.Int64) {
+	t.Helper()
+	var turn atomic.Int64
+	counts = make([]atomic.Int64, len(hosts))
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		FlushInterval: -1,
+		ErrorLog:      log.New(io.Discard, "", 0), // of requests that were cut
+		Rewrite: func(r *httputil.ProxyRequest) {
+			i := int(turn.Add(1)) % len(hosts)
+			counts[i].Add(1)
+			r.SetURL(&url.URL{Scheme: "http", Host: hosts[i].address})
+		},
+	})
+	t.Cleanup(proxy.Close)
+	return proxy.URL + "/hub", counts
+}
+
 // The requests of one session reach different hosts, as behind a proxy that has each go to the next one: the session works.
 func TestSessionOfManyHosts(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	hosts := newHosts(t, c, "session", "")
 	for _, transport := range []string{client.Split, client.Poll} {
-		var turn atomic.Int64
-		counts := make([]atomic.Int64, len(hosts))
-		proxy := httptest.NewServer(&httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
-			i := int(turn.Add(1)) % len(hosts)
-			counts[i].Add(1)
-			r.SetURL(&url.URL{Scheme: "http", Host: hosts[i].address})
-		}})
-		t.Cleanup(proxy.Close)
+		at, counts := turns(t, hosts)
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		s, err := client.Dial(ctx, proxy.URL+"/hub", &client.Options{Transport: transport, Header: http.Header{}})
+		s, err := client.Dial(ctx, at, &client.Options{Transport: transport})
 		if err != nil {
 			t.Fatalf("%s: %v", transport, err)
 		}
