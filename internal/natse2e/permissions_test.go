@@ -62,7 +62,7 @@ func TestPermissions(t *testing.T) {
 	for _, transport := range []string{client.Split, client.Poll} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		c, err := client.Dial(ctx, proxy, &client.Options{Transport: transport})
+		c, err := client.Dial(ctx, proxy.URL+"/hub", &client.Options{Transport: transport})
 		if err != nil {
 			t.Fatalf("%s: %v", transport, err)
 		}

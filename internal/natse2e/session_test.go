@@ -16,12 +16,12 @@ import (
 	"tandem/session/frame"
 )
 
-// turns is a proxy that has each request go to the next host. It returns the hub's URL there, and the numbers of requests.
-func turns(t *testing.T, hosts []*host) (hub string, counts []atomic.Int64) {
+// turns is a proxy that has each request go to the next host, and counts those that each has got.
+func turns(t *testing.T, hosts []*host) (proxy *httptest.Server, counts []atomic.Int64) {
 	t.Helper()
 	var turn atomic.Int64
 	counts = make([]atomic.Int64, len(hosts))
-	proxy := httptest.NewServer(&httputil.ReverseProxy{
+	proxy = httptest.NewServer(&httputil.ReverseProxy{
 		FlushInterval: -1,
 		ErrorLog:      log.New(io.Discard, "", 0), // of requests that were cut
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -31,19 +31,20 @@ func turns(t *testing.T, hosts []*host) (hub string, counts []atomic.Int64) {
 		},
 	})
 	t.Cleanup(proxy.Close)
-	return proxy.URL + "/hub", counts
+	return proxy, counts
 }
 
-// The requests of one session reach different hosts, as behind a proxy that has each go to the next one: the session works.
+// The requests of one session reach different hosts, as behind a proxy that has each go to the next one: the session works, also
+// one of a single request that is cut and resumed.
 func TestSessionOfManyHosts(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	hosts := newHosts(t, c, "session", "")
-	for _, transport := range []string{client.Split, client.Poll} {
-		at, counts := turns(t, hosts)
+	for _, transport := range []string{client.Split, client.Poll, client.Single} {
+		proxy, counts := turns(t, hosts)
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		s, err := client.Dial(ctx, at, &client.Options{Transport: transport})
+		s, err := client.Dial(ctx, proxy.URL+"/hub", &client.Options{Transport: transport})
 		if err != nil {
 			t.Fatalf("%s: %v", transport, err)
 		}
@@ -69,6 +70,9 @@ func TestSessionOfManyHosts(t *testing.T) {
 		expect(`{"subscribed":{"subscription":1,"recovered":true}}`)
 		const rounds = 12
 		for i := range rounds {
+			if transport == client.Single {
+				proxy.CloseClientConnections()
+			}
 			id := fmt.Sprintf("%s-%d", transport, i)
 			publish(t, hosts[i%len(hosts):], id, transport, "data")
 			expect(fmt.Sprintf(`{"event":{"id":%q,"topic":%q,"data":"data"}}`, id, transport))
