@@ -18,9 +18,11 @@ type Bus interface {
 	// and e.Seq is its. Followers are given events of their own, not e.
 	Publish(ctx context.Context, e *Event) error
 
-	// Follow has f called with the events of a topic that are stored from now on, in the order of Seq, each
+	// Follow has f called with the events of a topic that are stored from now on, each
 	// once, until stop is called; with Everything, those of all topics. What was stored just before may come
-	// too. Calls of f come one at a time. f must not block, nor call the bus.
+	// too. All followers of a Bus are called one at a time, in the order of Seq over all topics: when one is called, no event that
+	// was stored before is still to come, to it or to another one. So who follows several topics can resume after the last event that
+	// any of them brought. f must not block, nor call the bus.
 	// stop may be called within f, and twice; once it has returned, no call begins that was not begun.
 	Follow(topic string, f Follower) (stop func(), err error)
 

@@ -354,7 +354,7 @@ func TestHistoryLost(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	r.expect(t, slices.Concat(numbers(1, 300), numbers(701, 1000), []string{"GAP"})...)
+	r.expect(t, slices.Concat(numbers(1, 300), []string{"GAP"}, numbers(701, 1000))...)
 }
 
 func TestSubscribeErrors(t *testing.T) {

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // A Subscription is a set of matchers of one subscriber.
@@ -108,7 +109,7 @@ func (sub *Subscription) replay(ctx context.Context) error {
 	s := sub.subscriber
 	h := s.hub
 	q := Query{Topics: sub.exact, After: sub.After, Earliest: true}
-	r := &replay{sub: sub}
+	r := &replay{sub: sub, after: sub.After}
 	for {
 		var err error
 		span, herr := h.bus.History(ctx, q, func(e *Event) bool {
@@ -129,7 +130,7 @@ func (sub *Subscription) replay(ctx context.Context) error {
 		if sub.goLive(span.LastSeq) {
 			return nil
 		}
-		q.After, r.known, r.sure = span.LastID, span.LastSeq, true
+		q.After, r.after, r.known, r.checked = span.LastID, span.LastID, span.LastSeq, false
 	}
 }
 
@@ -146,16 +147,18 @@ func (sub *Subscription) topics() []string {
 	return list
 }
 
-// replay is the way of history to a subscriber. Whether all of it is there is known at its end, and told before its
+// replay is the way of history to a subscriber, in one query or more. Whether all of it is there is known at a query's end, and told before its
 // first event: where it is short it is kept so long, and where it is long the bus is asked once more.
 type replay struct {
-	sub   *Subscription
-	page  []*Update
-	bytes int64
-	gaps  int    // in page
-	told  bool   // Start was called
-	sure  bool   // a query that isn't complete is a gap that wasn't told
-	known uint64 // what comes up to this Seq was written
+	sub     *Subscription
+	after   string // the query's
+	page    []*Update
+	bytes   int64
+	gaps    int    // in page
+	told    bool   // Start was called
+	checked bool   // whether the query is complete was told
+	sure    bool   // and it was
+	known   uint64 // what comes up to this Seq was written
 }
 
 func (r *replay) add(ctx context.Context, e *Event) error {
@@ -171,15 +174,14 @@ func (r *replay) add(ctx context.Context, e *Event) error {
 	if len(r.page) < historyPage && r.bytes < historyBytes {
 		return nil
 	}
-	if !r.told {
-		span, err := s.hub.bus.History(ctx, Query{Topics: []string{Everything}, After: r.sub.After, Earliest: r.sub.After == ""}, func(*Event) bool { return true })
+	if !r.checked {
+		span, err := s.hub.bus.History(ctx, Query{Topics: []string{Everything}, After: r.after, Earliest: r.after == ""}, func(*Event) bool { return true })
 		if err != nil {
 			return fmt.Errorf("hub: history: %w", err)
 		}
-		if err := r.tell(span.Complete); err != nil {
+		if err := r.check(span.Complete); err != nil {
 			return err
 		}
-		r.sure = span.Complete
 	}
 	return r.flush()
 }
@@ -194,24 +196,33 @@ func (r *replay) any(list []Matcher, topic string) bool {
 	return false
 }
 
-func (r *replay) tell(recovered bool) error {
-	r.told = true
-	if !recovered {
-		r.sub.subscriber.hub.gaps.Add(1)
+// check tells, before what the page has, whether all is there.
+func (r *replay) check(complete bool) error {
+	r.checked, r.sure = true, complete
+	switch {
+	case !r.told:
+		r.told = true
+		if !complete {
+			r.sub.subscriber.hub.gaps.Add(1)
+		}
+		return r.sub.start(complete)
+	case !complete:
+		r.page = slices.Insert(r.page, 0, Gap)
+		r.gaps++
 	}
-	return r.sub.start(recovered)
+	return nil
 }
 
 // finish writes what is left when a query is through.
 func (r *replay) finish(complete bool) error {
 	switch {
-	case !r.told:
-		if err := r.tell(complete); err != nil {
+	case !r.checked:
+		if err := r.check(complete); err != nil {
 			return err
 		}
-	case !complete && r.sure:
+	case !complete && r.sure: // lost while it was read
 		r.page = append(r.page, Gap)
-		r.gaps = 1
+		r.gaps++
 	}
 	return r.flush()
 }

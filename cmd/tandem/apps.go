@@ -14,6 +14,7 @@ import (
 	"tandem/internal/endpoint"
 	"tandem/internal/hubsite"
 	"tandem/internal/metrics"
+	"tandem/internal/natsowner"
 	"tandem/internal/owner"
 	"tandem/internal/probe"
 	"tandem/internal/problem"
@@ -48,7 +49,7 @@ func newApps(c *config.Config, log *slog.Logger) *apps {
 // owners are the processes that share one endpoint: a key that opened a session there
 // means nothing elsewhere.
 type owners struct {
-	*owner.Owner
+	session.Owners
 	endpoint string
 }
 
@@ -56,7 +57,7 @@ func (o owners) Claim(key string) (name string, release func(), err error) {
 	if key != "" {
 		key = o.endpoint + " " + key
 	}
-	return o.Owner.Claim(key)
+	return o.Owners.Claim(key)
 }
 
 // served is an endpoint's handler, and what has to end.
@@ -64,7 +65,8 @@ type served struct {
 	http.Handler
 	endpoint *config.Endpoint
 	sessions *session.Handler
-	hub      *hubsite.Site // nil: it is none
+	hub      *hubsite.Site    // nil: it is none
+	hosts    *natsowner.Owner // nil: its processes are this host's
 }
 
 // handler makes the handler of e. Errors are the configuration's.
@@ -99,9 +101,15 @@ func (a *apps) handler(e *config.Endpoint) (*served, error) {
 	case err != nil:
 		return nil, err
 	}
+	var found session.Owners = a.owner
+	if s.hub != nil {
+		if s.hosts = s.hub.Owners(a.owner); s.hosts != nil {
+			found = s.hosts
+		}
+	}
 	s.sessions = session.NewHandler(app, &session.Options{
 		Log: log, Limits: a.sessions, Origins: e.Origins,
-		Owner: a.owner.Name, Owners: owners{a.owner, e.Name},
+		Owner: a.owner.Name, Owners: owners{found, e.Name},
 		MaxMessage: e.MaxMessage, LinesBuffer: e.LinesBuffer,
 		Heartbeat: e.Heartbeat, MaxIdle: e.MaxIdle, MaxLife: e.MaxLife, Grace: e.Grace,
 	})
@@ -201,21 +209,30 @@ func (a *apps) needed() (h http.Handler, handlers func() []*served) {
 // done and other processes' requests for them are answered, or ctx is done.
 func (a *apps) shutdown(ctx context.Context, list []*served) error {
 	a.probes.Close()
-	errs := make([]error, len(list)+1)
-	var wg sync.WaitGroup
-	wg.Go(func() { errs[len(list)] = a.owner.Close(ctx) })
+	errs := make([]error, len(list))
+	var hosts, sessions sync.WaitGroup
 	for i, s := range list {
-		wg.Go(func() {
+		if s.hosts != nil {
+			hosts.Go(func() { _ = s.hosts.Close(ctx) }) // late ones are the local owner's, too
+		}
+		sessions.Go(func() {
 			if s.hub == nil {
 				errs[i] = s.sessions.Shutdown(ctx)
 				return
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- s.hub.End(ctx) }()
-			errs[i] = errors.Join(s.sessions.Shutdown(ctx), <-ended, s.hub.Close())
+			errs[i] = errors.Join(s.sessions.Shutdown(ctx), <-ended)
 		})
 	}
-	wg.Wait()
+	hosts.Wait() // what they relay comes through the local owner
+	errs = append(errs, a.owner.Close(ctx))
+	sessions.Wait()
+	for _, s := range list {
+		if s.hub != nil {
+			errs = append(errs, s.hub.Close())
+		}
+	}
 	return errors.Join(errs...)
 }
 

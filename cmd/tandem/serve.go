@@ -114,10 +114,24 @@ func (s *server) apps() (http.Handler, error) {
 		}
 	} else {
 		// What a process manager has started is one of several, all else serves alone.
-		a.owner.Optional = !listen.IsStdin()
+		a.owner.Optional = !listen.IsStdin() && !hasHosts(sessions)
 	}
-	s.end = func(ctx context.Context) error { return a.shutdown(ctx, sessions) }
+	watching, stop := context.WithCancel(context.Background())
+	for _, e := range sessions {
+		if e.hub != nil {
+			go e.hub.Watch(watching)
+		}
+	}
+	s.end = func(ctx context.Context) error {
+		stop()
+		return a.shutdown(ctx, sessions)
+	}
 	return handler, nil
+}
+
+// hasHosts tells whether one of list is served by other hosts, too: none serves alone.
+func hasHosts(list []*served) bool {
+	return slices.ContainsFunc(list, func(s *served) bool { return s.hosts != nil })
 }
 
 // server is the serving process.

@@ -32,6 +32,7 @@ func Run(t *testing.T, newHub Hub, seed uint64) {
 		run  func(*testing.T, Hub)
 	}{
 		{"order", testOrder},
+		{"topics", testTopics},
 		{"fields", testFields},
 		{"same id", testSameID},
 		{"same id at once", testSameIDAtOnce},
@@ -45,6 +46,7 @@ func Run(t *testing.T, newHub Hub, seed uint64) {
 		{"presence of the dead", testPresenceLost},
 		{"close", testClose},
 		{"random", func(t *testing.T, h Hub) { testRandom(t, h, rand.New(rand.NewPCG(seed, 0)), seed) }},
+		{"resume", func(t *testing.T, h Hub) { testResume(t, h, rand.New(rand.NewPCG(seed, 0)), seed) }},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newHub) })
 	}
@@ -136,12 +138,7 @@ func inOrder(t *testing.T, events []*hub.Event) {
 func follow(t *testing.T, b hub.Bus, topic string) (*log, func()) {
 	t.Helper()
 	l := newLog()
-	stop, err := b.Follow(topic, l.tell)
-	if err != nil {
-		t.Fatalf("Follow(%q): %v", topic, err)
-	}
-	t.Cleanup(stop)
-	return l, stop
+	return l, followInto(t, b, topic, l)
 }
 
 // publish is Publish of one that must be stored.

@@ -244,11 +244,9 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrSlowConsumer) && sub != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		for _, f := range b.feeds {
-			if f.has(sub) {
-				b.log.Warn("natsbus: followers are slow: events are fetched again", "topic", f.topic)
-				b.tasks.Go(func() { f.look(0, true, false) })
-			}
+		if fd := b.feed; fd != nil && fd.sub.Load() == sub {
+			b.log.Warn("natsbus: followers are slow: events are fetched again")
+			b.tasks.Go(func() { _ = fd.look() }) // if it fails, the next one finds them
 		}
 		return
 	}
@@ -270,18 +268,19 @@ func (f fatal) Unwrap() error { return f.error }
 // attempt is how long one request may take before it is made again.
 const attempt = 2 * time.Second
 
-// retry calls op until it succeeds, or its error is fatal, or ctx is done, or without a deadline
-// after Options.Timeout. The error says what can't be done, and wraps hub.ErrUnavailable.
+// alone is how long a call waits for a connection: one that another server can take over is back sooner.
+const alone = 2 * time.Second
+
+// retry calls op until it succeeds, or its error is fatal, or ctx is done, or Options.Timeout is over, or there
+// is no connection. The error says what can't be done, and wraps hub.ErrUnavailable.
 func (b *Bus) retry(ctx context.Context, what string, op func(context.Context) error) error {
-	var cancel context.CancelFunc = func() {}
-	if _, ok := ctx.Deadline(); !ok {
-		ctx, cancel = context.WithTimeout(ctx, b.o.Timeout)
-	}
+	ctx, cancel := context.WithTimeout(ctx, b.o.Timeout)
 	defer cancel()
 	stop := context.AfterFunc(b.ctx, cancel)
 	defer stop()
 	wait := 5 * time.Millisecond
 	var why error // the last that says more than that time was up
+	var lost time.Time
 	for {
 		reconnected := b.reconnected()
 		var err error
@@ -291,9 +290,16 @@ func (b *Bus) retry(ctx context.Context, what string, op func(context.Context) e
 			once, done = context.WithTimeout(ctx, attempt)
 			err = op(once)
 			done()
+			lost = time.Time{}
 		} else {
 			err = nats.ErrDisconnected
 			wait = time.Second // the connection is what is waited for
+			if lost.IsZero() {
+				lost = time.Now()
+			}
+			if time.Since(lost) >= alone {
+				return b.unavailable(ctx, what, err)
+			}
 		}
 		var f fatal
 		switch {

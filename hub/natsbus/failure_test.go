@@ -199,7 +199,8 @@ func TestConnectionLost(t *testing.T) {
 	quiet.wants(t, 1)
 }
 
-// What a subscription never brought, and nobody told of, is found: by the next event of the topic, or else by a look.
+// What a subscription never brought, and nobody told of, is found: by the next event, whatever its topic, which comes behind it, or
+// else by a look.
 func TestSilentLoss(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nil)
@@ -211,27 +212,24 @@ func TestSilentLoss(t *testing.T) {
 		publish(t, b, "a", first)
 		one.wants(t, 0, first)
 		all.wants(t, 0, first)
-		for _, fd := range b.feeds {
-			if err := fd.sub.Load().Unsubscribe(); err != nil {
-				t.Fatal(err)
-			}
+		if err := b.feed.sub.Load().Unsubscribe(); err != nil {
+			t.Fatal(err)
 		}
 		second, third := fmt.Sprint("second", lookEach), fmt.Sprint("third", lookEach)
 		publish(t, b, "a", second, third)
 		if lookEach == time.Hour {
-			for _, fd := range b.feeds {
-				subject := b.live(fd.topic)
-				if fd.topic == hub.Everything {
-					subject = b.allLive()
-				}
-				sub, err := b.nc.Subscribe(subject, fd.message)
-				if err != nil {
-					t.Fatal(err)
-				}
-				fd.sub.Store(sub)
+			sub, err := b.nc.Subscribe(b.allLive(), b.feed.message)
+			if err != nil {
+				t.Fatal(err)
 			}
+			b.feed.sub.Store(sub)
 			fourth := fmt.Sprint("fourth", lookEach)
-			publish(t, b, "a", fourth)
+			stop, err := b.Follow("b", one.tell)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stop()
+			publish(t, b, "b", fourth)
 			one.wants(t, 0, first, second, third, fourth)
 			all.wants(t, 0, first, second, third, fourth)
 			continue
@@ -258,7 +256,7 @@ func TestSlowFollower(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	if err := b.feeds["a"].sub.Load().SetPendingLimits(10, 1<<20); err != nil {
+	if err := b.feed.sub.Load().SetPendingLimits(10, 1<<20); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, b, "a", "1")
@@ -279,7 +277,11 @@ func TestServersGone(t *testing.T) {
 	n.stop()
 	for what, err := range map[string]error{
 		"Publish": b.Publish(context.Background(), &hub.Event{ID: "2", Topic: "a"}),
-		"Follow":  func() error { _, err := b.Follow("b", func(*hub.Event, bool) {}); return err }(),
+		"Follow": func() error {
+			other := open(t, o, time.Hour, time.Hour)
+			_, err := other.Follow("b", func(*hub.Event, bool) {})
+			return err
+		}(),
 		"History": func() error {
 			_, err := b.History(context.Background(), hub.Query{Earliest: true}, func(*hub.Event) bool { return true })
 			return err
@@ -294,13 +296,15 @@ func TestServersGone(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	// Who has the process's feed can be joined meanwhile.
+	late := follow(t, b, "b")
 	n.start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := b.Publish(ctx, &hub.Event{ID: "3", Topic: "a"}); err != nil {
-		t.Fatal(err)
-	}
+	until(t, "it works again", func() bool { return b.Publish(ctx, &hub.Event{ID: "3", Topic: "a"}) == nil })
 	h.wants(t, 0, "1", "3")
+	publish(t, b, "b", "4")
+	late.wants(t, 0, "4")
 	var present []string
 	if _, err := b.Presence(ctx, nil, func(m hub.Member) bool { present = append(present, m.Subscriber); return true }); err != nil || fmt.Sprint(present) != "[s]" {
 		t.Errorf("present: %v, %v", present, err)
@@ -315,7 +319,6 @@ func TestStreamRemoved(t *testing.T) {
 	h := follow(t, b, "a")
 	publish(t, b, "a", "1", "2")
 	h.wants(t, 0, "1", "2")
-	until(t, "a look", func() bool { return b.looked.Load() != nil })
 	if err := b.js.DeleteStream(t.Context(), b.o.Name); err != nil {
 		t.Fatal(err)
 	}
@@ -450,7 +453,7 @@ func TestNodeKilled(t *testing.T) {
 	}
 }
 
-// However many follow a topic, the process has one subscription for it.
+// However many follow, and whatever, the process has one subscription.
 func TestOneSubscription(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nil)
@@ -469,13 +472,13 @@ func TestOneSubscription(t *testing.T) {
 			stops = append(stops, stop)
 		}
 	}
-	if got := b.nc.NumSubscriptions() - before; got != 3 {
-		t.Errorf("%d subscriptions, expected 3", got)
+	if got := b.nc.NumSubscriptions() - before; got != 1 {
+		t.Errorf("%d subscriptions, expected 1", got)
 	}
 	for _, stop := range stops {
 		stop()
 	}
-	if got := b.nc.NumSubscriptions() - before; got != 0 || len(b.feeds) != 0 {
-		t.Errorf("%d subscriptions and %d feeds are left", got, len(b.feeds))
+	if got := b.nc.NumSubscriptions() - before; got != 0 || b.feed != nil {
+		t.Errorf("%d subscriptions are left, and the feed: %v", got, b.feed != nil)
 	}
 }

@@ -2,7 +2,6 @@ package natsbus
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,31 +13,43 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// feed is a topic in use, or Everything: one subscription, and all that follow it.
+// feed is the subscription to what the stream republishes, and all who follow. It is there while somebody does.
+//
+// Sequences tell what it lacks: behind n comes n+1, whatever the topic. That is why it hears all topics: who only
+// hears some can't tell a loss from an event of another topic, and would pass later events on before those lost.
 //
 // The servers keep the live messages of a feed that is busy fetching, or whose followers are slow, in the
 // subscription's queue; what doesn't fit is dropped, and fetched later.
 type feed struct {
-	b       *Bus
-	topic   string
-	stored  string // subject
-	ready   chan struct{}
-	readyOK error         // before ready is closed it is nobody's but init's
-	gone    chan struct{} // closed once nobody follows
+	b     *Bus
+	ready chan struct{}
+	err   error         // before ready is closed it is nobody's but start's
+	gone  chan struct{} // closed once nobody follows
+	sub   atomic.Pointer[nats.Subscription]
 
-	sub       atomic.Pointer[nats.Subscription]
-	followers atomic.Pointer[[]*follower] // replaced under Bus.mu
+	followers map[string][]*follower // by token; the slices are never changed. Guarded by Bus.mu
 
-	mu sync.Mutex // held while followers are called
-	// last is the sequence up to which followers had all events, or need none.
-	last uint64
-	lost bool // say so with the next event
-	live bool // an event came since the last look
+	mu      sync.Mutex // held while followers are called
+	created time.Time  // of the stream
+	last    uint64     // up to there followers had all events, or need none
+	lost    bool       // say so before the next event
+	live    bool       // an event came since the last look
 }
 
 type follower struct {
+	topic   string
 	f       hub.Follower
 	stopped atomic.Bool
+}
+
+// everything is the token of those who follow all; it is no topic's.
+const everything = "*"
+
+func followedToken(topic string) string {
+	if topic == hub.Everything {
+		return everything
+	}
+	return token(topic)
 }
 
 // Follow calls f with the events of a topic; see hub.Bus.
@@ -46,42 +57,40 @@ func (b *Bus) Follow(topic string, f hub.Follower) (stop func(), err error) {
 	if b.ctx.Err() != nil {
 		return nil, b.unavailable(b.ctx, "a topic can't be followed", b.ctx.Err())
 	}
-	me := &follower{f: f}
+	me := &follower{topic: topic, f: f}
+	tok := followedToken(topic)
 	b.mu.Lock()
-	fd := b.feeds[topic]
+	fd := b.feed
 	if fd == nil {
-		fd = &feed{b: b, topic: topic, stored: b.stored(topic), ready: make(chan struct{}), gone: make(chan struct{})}
-		if topic == hub.Everything {
-			fd.stored = b.allStored()
-		}
-		fd.followers.Store(new([]*follower))
-		b.feeds[topic] = fd
+		fd = &feed{b: b, ready: make(chan struct{}), gone: make(chan struct{}), followers: make(map[string][]*follower)}
+		b.feed = fd
 		go fd.start()
 	}
-	list := append(slices.Clone(*fd.followers.Load()), me)
-	fd.followers.Store(&list)
+	fd.followers[tok] = append(slices.Clip(fd.followers[tok]), me)
 	b.mu.Unlock()
 
 	<-fd.ready
-	if fd.readyOK != nil {
-		b.leave(fd, me)
-		return nil, fd.readyOK
+	if fd.err != nil {
+		b.leave(fd, tok, me)
+		return nil, fd.err
 	}
-	return func() { b.leave(fd, me) }, nil
+	return func() { b.leave(fd, tok, me) }, nil
 }
 
 // leave ends one follower, and the feed with the last.
-func (b *Bus) leave(fd *feed, me *follower) {
+func (b *Bus) leave(fd *feed, tok string, me *follower) {
 	if me.stopped.Swap(true) {
 		return
 	}
 	b.mu.Lock()
-	list := slices.DeleteFunc(slices.Clone(*fd.followers.Load()), func(f *follower) bool { return f == me })
-	fd.followers.Store(&list)
-	last := len(list) == 0
+	rest := slices.DeleteFunc(slices.Clone(fd.followers[tok]), func(f *follower) bool { return f == me })
+	if fd.followers[tok] = rest; len(rest) == 0 {
+		delete(fd.followers, tok)
+	}
+	last := len(fd.followers) == 0
 	if last {
-		if b.feeds[fd.topic] == fd {
-			delete(b.feeds, fd.topic)
+		if b.feed == fd {
+			b.feed = nil
 		}
 		close(fd.gone)
 	}
@@ -91,8 +100,6 @@ func (b *Bus) leave(fd *feed, me *follower) {
 	}
 }
 
-func (fd *feed) has(sub *nats.Subscription) bool { return fd.sub.Load() == sub }
-
 // start subscribes and then asks the stream's leader for its last sequence: whatever is stored
 // once it has answered is published to this subscription, of which its server knew before it was asked.
 func (fd *feed) start() {
@@ -100,13 +107,9 @@ func (fd *feed) start() {
 	defer fd.mu.Unlock()
 	defer close(fd.ready)
 	b := fd.b
-	subject := b.live(fd.topic)
-	if fd.topic == hub.Everything {
-		subject = b.allLive()
-	}
 	ctx, cancel := context.WithTimeout(b.ctx, b.o.Timeout)
 	defer cancel()
-	sub, err := b.nc.Subscribe(subject, fd.message)
+	sub, err := b.nc.Subscribe(b.allLive(), fd.message)
 	if err != nil {
 		fd.fail(ctx, err)
 		return
@@ -118,7 +121,7 @@ func (fd *feed) start() {
 		fd.fail(ctx, err)
 		return
 	}
-	fd.last = st.last
+	fd.last, fd.created = st.last, st.created
 }
 
 // fail has the next who follows start anew.
@@ -127,48 +130,47 @@ func (fd *feed) fail(ctx context.Context, err error) {
 	if b.ctx.Err() != nil {
 		err = b.unavailable(ctx, "a topic can't be followed", err)
 	}
-	fd.readyOK = err
+	fd.err = err
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.feeds[fd.topic] == fd {
-		delete(b.feeds, fd.topic)
+	if b.feed == fd {
+		b.feed = nil
 	}
 }
 
-// message takes one that the stream republished. It is called by one goroutine per feed.
+// message takes one that the stream republished. It is called by one goroutine.
 func (fd *feed) message(m *nats.Msg) {
 	seq, err := number(m.Header, jetstream.SequenceHeader)
 	if err != nil {
 		return // nothing that the stream published
 	}
-	before, err := number(m.Header, jetstream.LastSequenceHeader)
-	if err != nil {
-		return
-	}
-	if fd.topic == hub.Everything {
-		before = seq - 1
-	}
-	e, err := decode(m.Header, m.Data, seq)
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
-	if fd.over() || seq <= fd.last {
-		return
-	}
-	for wait := 10 * time.Millisecond; before > fd.last; wait = min(2*wait, time.Second) {
-		if fd.fetch(fd.b.ctx, before, true) == nil {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		if fd.over() || seq <= fd.last {
+			return
+		}
+		if fd.last == seq-1 || fd.fetch(fd.b.ctx, seq-1) == nil {
 			break
 		}
 		select {
 		case <-fd.gone:
-			return
 		case <-fd.b.ctx.Done():
-			return
 		case <-time.After(wait):
 		}
 	}
 	fd.live = true
-	fd.last = max(fd.last, seq)
-	fd.give(e, err)
+	fd.last = seq
+	tok := m.Subject[len(fd.b.allLive())-len(everything):]
+	if !fd.lost && !fd.followed(tok) {
+		return // as most may be: it isn't even decoded
+	}
+	e, err := decode(m.Header, m.Data, seq)
+	if err != nil {
+		fd.unreadable(m.Subject, err)
+		return
+	}
+	fd.give(e)
 }
 
 func (fd *feed) over() bool {
@@ -186,111 +188,132 @@ func (fd *feed) wait() {
 	defer fd.mu.Unlock()
 }
 
-// give calls the followers. fd.mu is held.
-func (fd *feed) give(e *hub.Event, err error) {
-	if err != nil {
-		fd.b.log.Error("natsbus: an event can't be read", "topic", fd.topic, "error", err)
-		fd.lost = true
-		return
+func (fd *feed) followed(tok string) bool {
+	fd.b.mu.Lock()
+	defer fd.b.mu.Unlock()
+	return len(fd.followers[tok]) > 0 || len(fd.followers[everything]) > 0
+}
+
+// topics are those that are followed; nil: all.
+func (fd *feed) topics() []string {
+	fd.b.mu.Lock()
+	defer fd.b.mu.Unlock()
+	if len(fd.followers[everything]) > 0 {
+		return nil
 	}
-	if e != nil && fd.topic != hub.Everything && e.Topic != fd.topic {
-		return
+	list := make([]string, 0, len(fd.followers))
+	for _, l := range fd.followers {
+		list = append(list, l[0].topic)
 	}
+	return list
+}
+
+func (fd *feed) unreadable(subject string, err error) {
+	fd.b.log.Error("natsbus: an event can't be read", "subject", subject, "error", err)
+	fd.lost = true
+}
+
+// give tells all followers of what was lost, and those of e's topic of e, unless that is nil. fd.mu is held.
+func (fd *feed) give(e *hub.Event) {
+	var lists [][]*follower
 	lost := fd.lost
 	fd.lost = false
-	for _, f := range *fd.followers.Load() {
-		if !f.stopped.Load() && fd.b.ctx.Err() == nil {
-			f.f(e, lost)
+	fd.b.mu.Lock()
+	if lost {
+		for _, l := range fd.followers {
+			lists = append(lists, l)
+		}
+	}
+	gaps := len(lists)
+	if e != nil {
+		lists = append(lists, fd.followers[token(e.Topic)], fd.followers[everything])
+	}
+	fd.b.mu.Unlock()
+	for i, l := range lists {
+		for _, f := range l {
+			switch {
+			case f.stopped.Load() || fd.b.ctx.Err() != nil:
+			case i < gaps:
+				f.f(nil, true)
+			case f.topic == e.Topic || f.topic == hub.Everything:
+				f.f(e, false)
+			}
 		}
 	}
 }
 
-// fetch gives what is stored behind fd.last, up to a sequence. With doubt, it is a gap if the stream has lost what
-// might have been between. After an error it can be called again. fd.mu is held.
-func (fd *feed) fetch(ctx context.Context, to uint64, doubt bool) error {
-	c := &cursor{s: fd.b.events, subject: fd.stored, from: fd.last + 1}
-	for fd.last < to {
-		if err := c.fill(ctx); err != nil {
-			return err
-		}
-		if doubt { // first what there is, then what there was before
-			st, err := fd.b.events.state(ctx)
-			if err != nil {
-				return err
-			}
-			fd.lost = fd.lost || st.first > fd.last+1
-		}
-		if c.done {
-			fd.last = to
-			break
-		}
-		for _, m := range c.buf {
-			if fd.over() {
-				return nil
-			}
-			if m.seq > to {
-				fd.last = to
-				break
-			}
-			e, err := decode(m.header, m.data, m.seq)
-			fd.last = m.seq
-			fd.give(e, err)
-		}
+// fetch gives what is stored behind fd.last, up to a sequence that was stored before fetch is called: who comes to
+// follow meanwhile doesn't need it. After an error it can be called again. fd.mu is held.
+func (fd *feed) fetch(ctx context.Context, to uint64) error {
+	var topics []string
+	if to-fd.last > batchMessages { // fewer are one answer
+		topics = fd.topics()
 	}
-	return nil
+	r := reader{b: fd.b, to: to}
+	r.yield = func(e *hub.Event) bool {
+		if fd.over() {
+			return false
+		}
+		fd.lost = fd.lost || r.pruned
+		r.pruned = false
+		fd.last = e.Seq
+		fd.give(e)
+		return true
+	}
+	r.open(topics, fd.last+1)
+	err := r.run(ctx)
+	fd.lost = fd.lost || r.pruned
+	if err == nil {
+		fd.last = to
+	}
+	return err
 }
 
-// look gives what the stream has up to a sequence, 0: its last, and the subscription never brought. A stream that was remade may have had
-// events that nobody knows of.
-func (fd *feed) look(to uint64, doubt, remade bool) error {
+// look gives what the stream has and the subscription never brought.
+func (fd *feed) look() error {
 	<-fd.ready
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
-	if fd.over() || fd.readyOK != nil {
+	if fd.over() || fd.err != nil {
 		return nil
 	}
 	fd.live = false
-	fd.lost = fd.lost || remade
-	if to == 0 {
-		st, err := fd.b.events.state(fd.b.ctx)
-		if err != nil {
-			return err
-		}
-		to = st.last
-	}
-	if err := fd.fetch(fd.b.ctx, to, doubt); err != nil {
+	st, err := fd.b.events.state(fd.b.ctx)
+	if err != nil {
 		return err
 	}
+	if st.created != fd.created && st.last < fd.last {
+		// A stream that begins anew. One that this package made goes on with larger sequences, and what it lacks is a gap like others.
+		fd.last, fd.lost = st.last, true
+	}
+	fd.created = st.created
+	if st.last > fd.last {
+		if err := fd.fetch(fd.b.ctx, st.last); err != nil {
+			return err
+		}
+	}
 	if fd.lost {
-		fd.give(nil, nil)
+		fd.give(nil)
 	}
 	return nil
 }
 
-// settled tells whether a feed has all up to a sequence, and quiet whether it has to be looked at, if not: one
-// that gets events tells by itself.
-func (fd *feed) settled(last uint64) (settled, quiet bool) {
-	select {
-	case <-fd.ready:
-	default:
-		return false, false
-	}
+// quiet tells whether a feed has to be looked at: one that gets events finds by itself what was lost between.
+func (fd *feed) quiet() bool {
 	if !fd.mu.TryLock() {
-		return false, false
+		return false
 	}
 	defer fd.mu.Unlock()
 	live := fd.live
 	fd.live = false
-	return fd.last >= last, !live
+	return !live
 }
 
-// lookAfter finds what was lost without a sign: after each connection with all feeds, and every few
-// seconds with those that had no event meanwhile though the stream had one.
+// lookAfter finds what was lost behind the last event that came: after each connection, and every few
+// seconds if nothing came meanwhile.
 func (b *Bus) lookAfter() {
 	tick := time.NewTicker(b.lookEach)
 	defer tick.Stop()
-	var created time.Time
-	var seen uint64 // all feeds have all up to there
 	doubt := false
 	for {
 		reconnected := b.reconnected()
@@ -302,56 +325,14 @@ func (b *Bus) lookAfter() {
 		case <-tick.C:
 		}
 		b.mu.Lock()
-		feeds := slices.Collect(maps.Values(b.feeds))
+		fd := b.feed
 		b.mu.Unlock()
-		if len(feeds) == 0 {
+		if fd == nil {
 			doubt = false // there is nobody to be told
 			continue
 		}
-		st, err := b.events.state(b.ctx)
-		if err != nil {
-			doubt = true
-			continue
+		if doubt || fd.quiet() {
+			doubt = fd.look() != nil
 		}
-		remade := !created.IsZero() && st.created != created
-		all := true
-		if !doubt && !remade {
-			if st.last == seen {
-				continue
-			}
-			feeds = slices.DeleteFunc(feeds, func(fd *feed) bool {
-				settled, quiet := fd.settled(st.last)
-				all = all && (settled || quiet)
-				return settled || !quiet
-			})
-		}
-		if !b.lookAll(feeds, st.last, doubt, remade) {
-			continue
-		}
-		doubt, created = false, st.created
-		if all {
-			seen = st.last
-		}
-		b.looked.Store(&st)
 	}
-}
-
-// lookers is how many feeds are looked at at a time.
-const lookers = 16
-
-func (b *Bus) lookAll(feeds []*feed, to uint64, doubt, remade bool) (ok bool) {
-	var failed atomic.Bool
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, lookers)
-	for _, fd := range feeds {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			if fd.look(to, doubt, remade) != nil {
-				failed.Store(true)
-			}
-		})
-	}
-	wg.Wait()
-	return !failed.Load()
 }

@@ -2,7 +2,6 @@ package natsbus
 
 import (
 	"context"
-	"slices"
 
 	"tandem/hub"
 )
@@ -74,7 +73,7 @@ type reader struct {
 
 func (r *reader) open(topics []string, from uint64) {
 	switch {
-	case topics == nil || slices.Contains(topics, hub.Everything):
+	case topics == nil:
 		r.cursors = []*cursor{{s: r.b.events, subject: r.b.allStored(), from: from}}
 		return
 	case len(topics) > manyTopics:

@@ -4,13 +4,15 @@
 // all is well. What is stored is a JetStream stream, which the first process makes and the others share:
 //
 //	NAME.event.TOPIC  stored, in the stream NAME
-//	NAME.live.TOPIC   the same as the stream republishes it once stored, with the sequence before it
+//	NAME.live.TOPIC   the same as the stream republishes it once stored
 //
-// A process subscribes to the live subject of each topic that it follows, once, however many its
-// followers are. Core NATS may lose messages: with a connection, with a route between servers, with the
-// stream's leader. So a follower is called with an event only if it has had the topic's event before it; else those in between are
-// fetched from the stream's leader. A reconnection, a full queue, and a look every few seconds find what was
+// A process in which somebody follows has one subscription, to all live subjects, however many its followers and their topics are;
+// of what nobody follows it reads no more than the sequence. Core NATS may lose messages, or change their order: with a connection, with a
+// route between servers, with the stream's leader. So followers are called with an event only once all that were stored before it, of any
+// topic, came; else those in between are fetched from the stream's leader. A reconnection, a full queue, and a look every few seconds find what was
 // lost at the end.
+//
+// So each process gets all of the hub's events: sites that have nothing to tell each other have a hub, and a Name, each.
 //
 // What holds. A publish that returned without error is stored by a majority of Replicas; NATS by default doesn't
 // sync each write to disk, so a power cut of a majority can take the last ones (sync_interval: always). An ID is
@@ -20,7 +22,7 @@
 //
 // What a user of the servers has to be allowed: to publish to NAME.event.>, NAME.presence.>, $JS.API.INFO,
 // $JS.API.STREAM.*.NAME, $JS.API.STREAM.MSG.GET.NAME, $JS.API.DIRECT.GET.NAME, and the same of NAME-presence; to subscribe to
-// NAME.live.> and _INBOX.>. Nobody else should be: who may publish there needs no token of the hub.
+// NAME.live.> and _INBOX.>. Nobody else should be: who may publish there needs no token of the hub. What else goes over [Bus.Conn] needs more.
 //
 // Servers: nats-server 2.10 or newer; history is read faster from 2.11 on.
 package natsbus
@@ -28,10 +30,7 @@ package natsbus
 import (
 	"context"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"tandem/hub"
@@ -65,7 +64,8 @@ type Options struct {
 	// memory. Default, and least, hub.DuplicateWindow; at most MaxAge.
 	DuplicateWindow time.Duration
 
-	// Timeout bounds what is called with a context without deadline. Default 10 s.
+	// Timeout bounds each call, as its context does: an election of the stream's leader takes seconds. A call
+	// without a connection is given up sooner. Default 10 s.
 	Timeout time.Duration
 	// Log gets connections lost and found, and what else administrators should know. Nil: slog.Default().
 	Log *slog.Logger
@@ -81,14 +81,13 @@ type Bus struct {
 	there    *presence
 	ids      *index
 	lookEach time.Duration
-	looked   atomic.Pointer[state] // what the last look found
 
 	ctx   context.Context // done when closed
 	end   context.CancelFunc
 	tasks sync.WaitGroup
 
 	mu        sync.Mutex
-	feeds     map[string]*feed
+	feed      *feed         // nil: nobody follows
 	connected chan struct{} // closed, and a new one made, with each connection
 }
 
@@ -104,7 +103,7 @@ func newBus(o Options, lookEach, interval time.Duration) (*Bus, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	b := &Bus{o: o, log: o.Log, lookEach: lookEach, feeds: make(map[string]*feed), connected: make(chan struct{})}
+	b := &Bus{o: o, log: o.Log, lookEach: lookEach, connected: make(chan struct{})}
 	b.ctx, b.end = context.WithCancel(context.Background())
 	b.events = &store{b: b, config: b.eventStream}
 	b.there = newPresence(b, interval)
@@ -132,10 +131,10 @@ func (b *Bus) Close() error {
 	b.nc.Close()
 	b.tasks.Wait()
 	b.mu.Lock()
-	feeds := slices.Collect(maps.Values(b.feeds))
+	fd := b.feed
 	b.mu.Unlock()
-	for _, fd := range feeds { // a call that has begun ends
-		fd.wait()
+	if fd != nil {
+		fd.wait() // a call that has begun ends
 	}
 	return nil
 }

@@ -206,6 +206,9 @@ func (p *presence) beat(ctx context.Context) error {
 	return p.flush(ctx)
 }
 
+// writers is how many slots are written at a time.
+const writers = 16
+
 // flush writes the slots that changed.
 func (p *presence) flush(ctx context.Context) error {
 	members := make(map[string][]hub.Member, len(p.dirty))
@@ -218,7 +221,7 @@ func (p *presence) flush(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var failed error
 	var written []string
-	most := make(chan struct{}, lookers)
+	most := make(chan struct{}, writers)
 	for slot := range p.dirty {
 		most <- struct{}{}
 		wg.Go(func() {

@@ -33,7 +33,6 @@ func token(topic string) string {
 }
 
 func (b *Bus) stored(topic string) string { return b.o.Name + ".event." + token(topic) }
-func (b *Bus) live(topic string) string   { return b.o.Name + ".live." + token(topic) }
 
 func (b *Bus) allStored() string { return b.o.Name + ".event.*" }
 func (b *Bus) allLive() string   { return b.o.Name + ".live.*" }

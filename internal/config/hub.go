@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -104,7 +105,11 @@ var natsKeys = []string{"nats_name", "nats_replicas", "nats_credentials", "nats_
 func natsServer(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
-		return "", fmt.Errorf(`%q is no NATS server: expected a URL such as "nats://10.0.0.1:4222" or "tls://nats.example.org"`, s)
+		shown := strconv.Quote(s)
+		if strings.Contains(s, "@") {
+			shown = "this" // it may have a password
+		}
+		return "", fmt.Errorf(`%s is no NATS server: expected a URL such as "nats://10.0.0.1:4222" or "tls://nats.example.org"`, shown)
 	}
 	return s, nil
 }

@@ -297,6 +297,7 @@ func TestParseErrors(t *testing.T) {
 		{"hub with a key of NATS", hubA + "nats_ca = 'x'\n", []string{`t.toml:4: endpoint.a.nats_ca: only a hub with nats`}},
 		{"NATS with a key of databases", "[endpoint.a]\napp = 'hub'\nnats = 'nats://x'\ndatabase_sync = true\n", []string{`t.toml:4: endpoint.a.database_sync: only a hub with a database`}},
 		{"NATS server", "[endpoint.a]\napp = 'hub'\nnats = 'x:4222'\n", []string{`t.toml:3: endpoint.a.nats: "x:4222" is no NATS server`}},
+		{"NATS password", "[endpoint.a]\napp = 'hub'\nnats = 'nats://u:secret@h:x'\n", []string{`t.toml:3: endpoint.a.nats: this is no NATS server`}},
 		{"NATS replicas", "[endpoint.a]\napp = 'hub'\nnats = 'nats://x'\nnats_replicas = 2\n", []string{`t.toml:4: endpoint.a.nats_replicas: got 2, expected 1, 3 or 5`}},
 		{"hub URL", hubA + "url = '/.well-known/mercure'\n", []string{`t.toml:4: endpoint.a.url: …public URL`}},
 		{"keys without URL", hubA + "publisher_keys = 'x'\n", []string{`t.toml:4: endpoint.a.publisher_keys: …url = `}},

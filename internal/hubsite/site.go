@@ -22,6 +22,8 @@ import (
 	"tandem/hub/natsbus"
 	"tandem/hub/sqlitebus"
 	"tandem/internal/config"
+	"tandem/internal/natsowner"
+	"tandem/internal/owner"
 	"tandem/session"
 )
 
@@ -45,6 +47,9 @@ type Site struct {
 	hub     *hub.Hub
 	bus     bus
 	mercure *mercure.Handler
+	nats    *natsbus.Bus // bus, if that is what it is
+	config  *config.Hub
+	log     *slog.Logger
 }
 
 // New makes the hub of e, and returns it with the app for its sessions. No file and no connection is opened before it is
@@ -72,10 +77,11 @@ func New(e *config.Endpoint, log *slog.Logger) (*Site, session.App, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &Site{}
+	s := &Site{config: c, log: log}
 	if s.bus, err = openBus(c, log); err != nil {
 		return nil, nil, err
 	}
+	s.nats, _ = s.bus.(*natsbus.Bus)
 	s.hub = hub.New(s.bus, &hub.Options{
 		Log: log, Base: c.URL, MaxData: int(c.MaxData), MaxMatchers: c.MaxMatchers, MaxSubscribers: c.MaxSubscribers,
 		QueueEvents: c.QueueEvents, QueueBytes: int(c.QueueBytes), Slow: rules, Presence: c.Presence,
@@ -202,6 +208,40 @@ func isMercure(r *http.Request) bool {
 
 // Hub is the hub itself.
 func (s *Site) Hub() *hub.Hub { return s.hub }
+
+// Owners has the processes of all hosts that share the hub find each other's sessions, where NATS joins them. local is this process among
+// those of its host. nil: the hub is one host's. Who has it closes it before the Site.
+func (s *Site) Owners(local *owner.Owner) *natsowner.Owner {
+	if s.nats == nil {
+		return nil
+	}
+	return &natsowner.Owner{Local: local, Conn: s.nats.Conn(), Name: s.config.ServersName, Replicas: s.config.Replicas, Log: s.log}
+}
+
+// Watch has the log say whether NATS is there, and is what the configuration says, until it is or ctx is done. A database is
+// looked at when it is needed.
+func (s *Site) Watch(ctx context.Context) {
+	if s.nats == nil {
+		return
+	}
+	const longest = time.Minute
+	for wait := time.Second; ; wait = min(2*wait, longest) {
+		err := s.nats.Check(ctx)
+		switch {
+		case err == nil:
+			s.log.Info("the hub's servers are ready", "nats_name", s.config.ServersName, "nats_replicas", s.config.Replicas)
+			return
+		case ctx.Err() != nil:
+			return
+		}
+		s.log.Error("the hub can't work: nothing can be published, nor who comes subscribe", "error", err, "again_in", wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
 
 // End ends all subscriptions. Publishing still works.
 func (s *Site) End(ctx context.Context) error { return s.hub.Close(ctx) }

@@ -228,6 +228,26 @@ func TestKeyErrors(t *testing.T) {
 	}
 }
 
+// TestNATSKeyErrors: what natsbus says of its options names the key.
+func TestNATSKeyErrors(t *testing.T) {
+	for key, text := range map[string]string{
+		"nats_name":        "nats_name = 'a.b'\n",
+		"nats_credentials": "nats_credentials = 'missing'\n",
+		"nats_ca":          "nats_ca = 'missing'\n",
+		"history_age":      "history_age = '1ms'\n",
+	} {
+		c, err := config.Parse(filepath.Join(t.TempDir(), "tandem.toml"), "app = 'hub'\nnats = 'nats://127.0.0.1:1'\n"+text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = New(c.Endpoints[0], quiet)
+		var ke *KeyError
+		if !errors.As(err, &ke) || ke.Key != key {
+			t.Errorf("%s: got %v", key, err)
+		}
+	}
+}
+
 // TestNothingOpened: what isn't used isn't opened.
 func TestNothingOpened(t *testing.T) {
 	e := parse(t, "")

@@ -57,8 +57,9 @@ type Owner struct {
 }
 
 const (
-	// timeout is how long one question to the servers may take.
+	// timeout is how long the servers, or another process, may take to answer, and attempt how long one request of that.
 	timeout = 3 * time.Second
+	attempt = 2 * time.Second
 	// goneAfter is how long nobody hears at an owner's subject before its sessions are taken for lost: one whose connection is lost is
 	// back sooner.
 	goneAfter = 15 * time.Second
@@ -143,7 +144,11 @@ func (o *Owner) Claim(key string) (owner string, release func(), err error) {
 	if _, _, err := o.Local.Claim(""); err != nil {
 		return "", nil, err
 	}
-	if err := o.listen(); err != nil {
+	err = o.connected()
+	if err == nil {
+		err = o.listen()
+	}
+	if err != nil {
 		return "", nil, fmt.Errorf("natsowner: other hosts can't find this process: %w", err)
 	}
 	if key == "" {
@@ -181,14 +186,22 @@ func (o *Owner) claim(ctx context.Context, entry string) (string, uint64, error)
 	}
 	me := o.Local.Name
 	for {
-		revision, err := kv.Create(ctx, entry, []byte(me))
+		var revision uint64
+		err := again(ctx, func(ctx context.Context) (err error) {
+			revision, err = kv.Create(ctx, entry, []byte(me))
+			return err
+		})
 		if err == nil {
 			return me, revision, nil
 		}
 		if !errors.Is(err, jetstream.ErrKeyExists) {
 			return "", 0, err
 		}
-		e, err := kv.Get(ctx, entry)
+		var e jetstream.KeyValueEntry
+		err = again(ctx, func(ctx context.Context) (err error) {
+			e, err = kv.Get(ctx, entry)
+			return err
+		})
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
 			continue // it was released just now
 		}
@@ -203,7 +216,10 @@ func (o *Owner) claim(ctx context.Context, entry string) (string, uint64, error)
 		if err != nil || alive {
 			return other, 0, err
 		}
-		revision, err = kv.Update(ctx, entry, []byte(me), e.Revision())
+		err = again(ctx, func(ctx context.Context) (err error) {
+			revision, err = kv.Update(ctx, entry, []byte(me), e.Revision())
+			return err
+		})
 		if err == nil {
 			return me, revision, nil
 		}
@@ -211,7 +227,24 @@ func (o *Owner) claim(ctx context.Context, entry string) (string, uint64, error)
 		if !errors.As(err, &api) {
 			return "", 0, err
 		}
-		// Another one was faster.
+		// Another one was faster, or the answer to this one was lost.
+	}
+}
+
+// again asks the servers until one answers, or ctx is done: while they elect a leader nobody does.
+func again(ctx context.Context, ask func(context.Context) error) error {
+	for {
+		once, done := context.WithTimeout(ctx, attempt)
+		err := ask(once)
+		done()
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
@@ -240,17 +273,26 @@ func (o *Owner) alive(ctx context.Context, owner string) (bool, error) {
 
 func (o *Owner) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.keys != nil {
-		return o.keys, nil
+	keys := o.keys
+	o.mu.Unlock()
+	if keys != nil {
+		return keys, nil
 	}
 	js, err := jetstream.New(o.Conn)
 	if err != nil {
 		return nil, err
 	}
-	o.keys, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: o.Name + "-owners", Description: "Tandem: keys of open sessions", History: 1, Replicas: max(o.Replicas, 1)})
-	return o.keys, err
+	err = again(ctx, func(ctx context.Context) (err error) {
+		keys, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: o.Name + "-owners", Description: "Tandem: keys of open sessions", History: 1, Replicas: max(o.Replicas, 1)})
+		return err
+	})
+	if err == nil {
+		o.mu.Lock()
+		o.keys = keys
+		o.mu.Unlock()
+	}
+	return keys, err
 }
 
 func (o *Owner) release(entry string) {
@@ -279,6 +321,16 @@ func (o *Owner) remove(entry string, revision uint64) {
 	}
 }
 
+// connected waits for a connection as long as another server may need to take it over, no longer: whoever opens a session waits.
+func (o *Owner) connected() error {
+	for end := time.Now().Add(attempt); !o.Conn.IsConnected(); time.Sleep(20 * time.Millisecond) {
+		if o.Conn.IsClosed() || time.Now().After(end) {
+			return nats.ErrDisconnected
+		}
+	}
+	return nil
+}
+
 // listen hears what other hosts have for this process, once.
 func (o *Owner) listen() error {
 	o.mu.Lock()
@@ -289,7 +341,8 @@ func (o *Owner) listen() error {
 	case o.sub != nil:
 		return nil
 	}
-	sub, err := o.Conn.Subscribe(o.subject(o.Local.Name), o.opened)
+	// In a queue: two endpoints of this process may have one hub.
+	sub, err := o.Conn.QueueSubscribe(o.subject(o.Local.Name), "owner", o.opened)
 	if err == nil {
 		err = o.Conn.FlushTimeout(timeout)
 		if err != nil {
