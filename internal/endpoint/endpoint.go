@@ -18,6 +18,7 @@ package endpoint
 import (
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -90,13 +91,12 @@ func (rt *Router) byPath(info *gateway.Info, r *http.Request) http.Handler {
 		if p == "" {
 			continue
 		}
-		clean := path.Clean(p)
-		if info.Interface == gateway.HTTP && clean != p && clean+"/" != p {
+		if info.Interface == gateway.HTTP && !plain(r.URL) {
 			// A proxy in front went by the path as it was written: /public/../admin
 			// must not pass its rules for /public and be the endpoint /admin here.
 			return nil
 		}
-		p = clean
+		p = path.Clean(p)
 		for _, to := range rt.routes {
 			if under(p, to.path) {
 				return to.handler
@@ -121,6 +121,17 @@ func requestPath(info *gateway.Info, r *http.Request) string {
 		return p
 	}
 	return r.URL.Path
+}
+
+// plain tells whether a path has no dots and no empty segments that Clean takes away, but for an empty one at its end
+// and those that coded slashes make: names that are coded as a whole, such as https%3A%2F%2Fexample.org.
+func plain(u *url.URL) bool {
+	for p := range strings.SplitSeq(u.Path, "/") {
+		if p == "." || p == ".." {
+			return false
+		}
+	}
+	return !strings.Contains(u.EscapedPath(), "//")
 }
 
 // under tells whether p is the path at or one below it.

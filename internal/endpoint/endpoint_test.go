@@ -66,6 +66,8 @@ func TestRouter(t *testing.T) {
 
 		{"dots, HTTP", several, "/tandem/../admin", nil, nil, "404"},
 		{"coded dots, HTTP", several, "/tandem/%2e%2e/admin", nil, nil, "404"},
+		{"coded slashes, HTTP", several, "/tandem/chat/https%3A%2F%2Fexample.org%2F", nil, nil, "=chat"},
+		{"coded slashes and dots, HTTP", several, "/tandem/..%2F..%2Fadmin", nil, nil, "404"},
 		{"double slash, HTTP", several, "//admin", nil, nil, "404"},
 		{"dots, HTTP, only one", only, "/x/../y", nil, nil, "404"},
 		{"dots, what the web server made of them counts", several, "/admin/../tandem", nil, vars{"SCRIPT_NAME": "/tandem"}, "=root"},

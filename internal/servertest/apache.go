@@ -101,11 +101,19 @@ AddOutputFilterByType DEFLATE text/plain application/x-ndjson application/json
 
 func (s *Server) apacheHost(conf *strings.Builder, port int, tls string) {
 	fmt.Fprintf(conf, "<VirtualHost 127.0.0.1:%d>\nDocumentRoot %s/www\n%s%s\n", port, s.Dir, tls, s.config.Extra)
+	include := func(file, by string) {
+		line := fmt.Sprintf("Include %s/%s\n", s.Dir, file)
+		if s.config.Mercure == by {
+			line = "Define TANDEM_MERCURE\n" + line + "UnDefine TANDEM_MERCURE\n"
+		}
+		conf.WriteString(line)
+	}
 	if s.config.Socket != "" {
-		fmt.Fprintf(conf, "Include %s/tandem-proxy-fcgi.conf\n", s.Dir)
+		include("tandem-proxy-fcgi.conf", ByFastCGI)
 	}
 	if s.config.Binary != "" {
-		fmt.Fprintf(conf, "Include %[1]s/tandem-cgi.conf\nInclude %[1]s/tandem-fcgid.conf\n", s.Dir)
+		include("tandem-cgi.conf", ByCGI)
+		include("tandem-fcgid.conf", ByFcgid)
 	}
 	if s.config.Upstream != "" {
 		fmt.Fprintf(conf, "ProxyPass /tandem %s/tandem\n", s.config.Upstream)

@@ -13,7 +13,7 @@ const lighttpdTLS = "/usr/lib/lighttpd/mod_openssl.so"
 // writeLighttpd surrounds lighttpd/tandem-*.conf (the paths are ours), or passes all
 // on to another server.
 func writeLighttpd(s *Server, l layout) (args, check []string, err error) {
-	if err := s.install("lighttpd/tandem-fastcgi.conf", "lighttpd/tandem-cgi.conf"); err != nil {
+	if err := s.install("lighttpd/tandem-fastcgi.conf", "lighttpd/tandem-cgi.conf", "lighttpd/mercure-fastcgi.conf", "lighttpd/mercure-cgi.conf"); err != nil {
 		return nil, nil, err
 	}
 	var conf strings.Builder
@@ -36,6 +36,9 @@ var.tandem_config = "%[5]s"
 	}
 	if s.config.Binary != "" {
 		fmt.Fprintf(&conf, "include \"%s/tandem-cgi.conf\"\n", s.Dir)
+	}
+	if s.config.Mercure != "" {
+		fmt.Fprintf(&conf, "include \"%s/mercure-%s.conf\"\n", s.Dir, s.config.Mercure)
 	}
 	if s.config.Upstream != "" {
 		host, port, _ := strings.Cut(strings.TrimPrefix(s.config.Upstream, "http://"), ":")

@@ -55,6 +55,13 @@ http {
 	if s.config.Socket != "" {
 		fmt.Fprintf(&conf, "        location /tandem { include %s/tandem.conf; }\n", s.Dir)
 	}
+	if s.config.Mercure == ByFastCGI {
+		// As nginx/tandem.conf says, and what it must win against.
+		conf.WriteString("        location ~ /\\. { deny all; }\n")
+		for _, path := range []string{"mercure", "oauth-protected-resource/.well-known/mercure"} {
+			fmt.Fprintf(&conf, "        location ^~ /.well-known/%s { include %s/tandem.conf; }\n", path, s.Dir)
+		}
+	}
 	if s.config.Upstream != "" {
 		fmt.Fprintf(&conf, "        location /tandem { proxy_pass %s; }\n", s.config.Upstream)
 	}

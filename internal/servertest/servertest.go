@@ -78,6 +78,10 @@ type Config struct {
 	// TandemConfig is the configuration file that Binary is told of by TANDEM_CONFIG.
 	TandemConfig string
 
+	// Mercure is what /.well-known/mercure goes to, beside the paths above: [ByFastCGI],
+	// [ByCGI] or [ByFcgid]. Only [Kinds] have it. Empty: nothing.
+	Mercure string
+
 	// TLS adds a second port with a certificate made for this server, and HTTP/2.
 	TLS bool
 
@@ -100,6 +104,13 @@ type Config struct {
 	// what a directive is good for.
 	replace [2]string
 }
+
+// The values of [Config].Mercure.
+const (
+	ByFastCGI = "fastcgi" // Config.Socket
+	ByCGI     = "cgi"     // Config.Binary
+	ByFcgid   = "fcgid"
+)
 
 // Server is a running web server. Its methods may be called from any goroutine.
 type Server struct {
