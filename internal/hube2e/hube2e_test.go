@@ -83,7 +83,6 @@ path = "/tandem"
 app = "hub"
 database = %q
 url = %q
-presence = true
 %s
 `, s.database(), hubURL, strings.ReplaceAll(lines, "$DIR", s.dir))
 }
@@ -156,7 +155,7 @@ func newRoute(t *testing.T, s *site, name, root, endpoint string, tls *tls.Confi
 // routes starts all servers. Those of which root makes another user have a site of their own: a database is one user's.
 func routes(t *testing.T) []*route {
 	t.Helper()
-	s, a := newSite(t, keys), newSite(t, keys)
+	s, a := newSite(t, keys+"presence = true"), newSite(t, keys+"presence = true")
 	td := s.serve(t, 0)
 	nginx := s.start(t, servertest.Nginx, servertest.ByFastCGI, 0)
 	apache := s.start(t, servertest.Apache, servertest.ByFastCGI, 0)
