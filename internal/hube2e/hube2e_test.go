@@ -51,6 +51,12 @@ const (
 // newSite makes one with these lines in its endpoint.
 func newSite(t *testing.T, lines string) *site {
 	t.Helper()
+	return newSiteAt(t, hubURL, lines)
+}
+
+// newSiteAt makes one whose hub has this public URL.
+func newSiteAt(t *testing.T, public, lines string) *site {
+	t.Helper()
 	// Not t.TempDir: web servers may run as another user, who writes here.
 	dir, err := os.MkdirTemp("", "tandem-hub-")
 	if err != nil {
@@ -65,7 +71,7 @@ func newSite(t *testing.T, lines string) *site {
 		t.Fatal(err)
 	}
 	s := &site{dir: dir, config: filepath.Join(dir, "tandem.toml"), socket: filepath.Join(dir, "s")}
-	toml := fmt.Sprintf("state_dir = %q\n%s", filepath.Join(dir, "state"), s.endpoint(lines))
+	toml := fmt.Sprintf("state_dir = %q\n%s", filepath.Join(dir, "state"), s.endpoint(public, lines))
 	for name, text := range map[string]string{s.config: servertest.WithEngine(toml), filepath.Join(dir, "hub.secret"): secret + "\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -76,7 +82,7 @@ func newSite(t *testing.T, lines string) *site {
 
 func (s *site) database() string { return filepath.Join(s.dir, "hub.db") }
 
-func (s *site) endpoint(lines string) string {
+func (s *site) endpoint(public, lines string) string {
 	return fmt.Sprintf(`
 [endpoint.hub]
 path = "/tandem"
@@ -84,7 +90,7 @@ app = "hub"
 database = %q
 url = %q
 %s
-`, s.database(), hubURL, strings.ReplaceAll(lines, "$DIR", s.dir))
+`, s.database(), public, strings.ReplaceAll(lines, "$DIR", s.dir))
 }
 
 // serve starts "tandem serve" on the site's socket and a port, 0 for a free one. The caller may kill it.
@@ -129,7 +135,11 @@ func (s *site) start(t *testing.T, kind servertest.Kind, by string, port int) *s
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", kind, srv.Log())
 		}
-		srv.Stop()
+		// Apache waits ten seconds for CGI programs whose clients have gone, as they learn that with their next write.
+		killAll(filepath.Join(srv.CGIDir, "tandem"))
+		if err := srv.Stop(); err != nil {
+			t.Error(err)
+		}
 	})
 	return srv
 }
@@ -178,8 +188,14 @@ func routes(t *testing.T) []*route {
 // token lets do the actions with all topics for an hour.
 func token(t *testing.T, actions ...string) string {
 	t.Helper()
+	return tokenFor(t, hubURL, actions...)
+}
+
+// tokenFor is for the hub of this public URL.
+func tokenFor(t *testing.T, public string, actions ...string) string {
+	t.Helper()
 	j := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"aud": hubURL, "exp": time.Now().Add(time.Hour).Unix(),
+		"aud": public, "exp": time.Now().Add(time.Hour).Unix(),
 		"authorization_details": []any{map[string]any{"type": "mercure", "actions": actions, "topics": []any{map[string]any{"match": "*"}}}},
 	})
 	j.Header["typ"] = "at+jwt"

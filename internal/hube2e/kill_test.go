@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -70,4 +71,10 @@ func portOf(t *testing.T, at string) int {
 		t.Fatal(err)
 	}
 	return port
+}
+
+// inGroup has cmd start in a process group of its own, which end kills.
+func inGroup(cmd *exec.Cmd) (end func()) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 }

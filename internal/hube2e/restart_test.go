@@ -20,6 +20,7 @@ import (
 // A command is "tandem subscribe", as it runs.
 type command struct {
 	t     *testing.T
+	cmd   *exec.Cmd
 	lines chan string
 }
 
@@ -36,19 +37,20 @@ func (r *route) subscribe(t *testing.T, args ...string) *command {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c := &command{t, lines(out)}
-	t.Cleanup(func() {
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Errorf("tandem subscribe has ended: %v", err)
-		}
-		for range c.lines {
-			t.Error("tandem subscribe printed too much")
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("tandem subscribe: %v", err)
-		}
-	})
-	return c
+	return &command{t, cmd, lines(out)}
+}
+
+// close ends it as Ctrl-C does.
+func (c *command) close() {
+	if err := c.cmd.Process.Signal(os.Interrupt); err != nil {
+		c.t.Errorf("tandem subscribe has ended: %v", err)
+	}
+	for line := range c.lines {
+		c.t.Errorf("tandem subscribe also printed %s", line)
+	}
+	if err := c.cmd.Wait(); err != nil {
+		c.t.Errorf("tandem subscribe: %v", err)
+	}
 }
 
 // lines has what is printed, line by line.
@@ -124,8 +126,10 @@ func TestRestart(t *testing.T) {
 			r := newRoute(t, s, "first", srv.URL, "", nil)
 			other := newRoute(t, s, "second", second.URL, "", nil)
 			stream := r.listen(t, bearer(token(t, "subscribe")), book)
+			defer stream.close() // before the web server stops
 			r.tandemPublish(t, "before")
 			command := r.subscribe(t, "--since", "earliest")
+			defer command.close()
 			for _, e := range []interface{ expect(...string) }{stream, command} {
 				e.expect("before")
 			}
