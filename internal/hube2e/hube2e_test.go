@@ -67,10 +67,15 @@ func newSiteAt(t *testing.T, public, lines string) *site {
 			t.Error(err)
 		}
 	})
-	if err := os.Chmod(dir, 0o777); err != nil {
+	s := &site{dir: dir, config: filepath.Join(dir, "tandem.toml"), socket: filepath.Join(dir, "s")}
+	if err := os.Mkdir(filepath.Dir(s.database()), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	s := &site{dir: dir, config: filepath.Join(dir, "tandem.toml"), socket: filepath.Join(dir, "s")}
+	for _, d := range []string{dir, filepath.Dir(s.database())} {
+		if err := os.Chmod(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
 	toml := fmt.Sprintf("state_dir = %q\n%s", filepath.Join(dir, "state"), s.endpoint(public, lines))
 	for name, text := range map[string]string{s.config: servertest.WithEngine(toml), filepath.Join(dir, "hub.secret"): secret + "\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
@@ -80,7 +85,7 @@ func newSiteAt(t *testing.T, public, lines string) *site {
 	return s
 }
 
-func (s *site) database() string { return filepath.Join(s.dir, "hub.db") }
+func (s *site) database() string { return filepath.Join(s.dir, "data", "hub.db") }
 
 func (s *site) endpoint(public, lines string) string {
 	return fmt.Sprintf(`
@@ -206,7 +211,14 @@ func tokenFor(t *testing.T, public string, actions ...string) string {
 	return signed
 }
 
-func bearer(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
+// bearer is a header with a token, unless that is "".
+func bearer(token string) http.Header {
+	if token == "" {
+		return http.Header{}
+	}
+	return http.Header{"Authorization": {"Bearer " + token}}
+}
+
 func cookie(token string) http.Header { return http.Header{"Cookie": {"mercureAccessToken=" + token}} }
 
 // do sends a request, and returns the answer with its body.
