@@ -126,7 +126,13 @@ func (s *site) serve(t *testing.T, port int) *servertest.Tandem {
 // start starts a web server of the site's. The caller may kill it.
 func (s *site) start(t *testing.T, kind servertest.Kind, by string, port int) *servertest.Server {
 	t.Helper()
-	c := servertest.Config{Mercure: by, Port: port, TLS: kind == servertest.Nginx}
+	return s.startWith(t, kind, by, servertest.Config{Port: port, TLS: kind == servertest.Nginx})
+}
+
+// startWith is start with lines of the web server's own.
+func (s *site) startWith(t *testing.T, kind servertest.Kind, by string, c servertest.Config) *servertest.Server {
+	t.Helper()
+	c.Mercure = by
 	if by == servertest.ByFastCGI {
 		c.Socket = s.socket
 	} else {
@@ -140,7 +146,8 @@ func (s *site) start(t *testing.T, kind servertest.Kind, by string, port int) *s
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", kind, srv.Log())
 		}
-		// Apache waits ten seconds for CGI programs whose clients have gone, as they learn that with their next write.
+		// Not SIGTERM: Apache waits ten seconds then for streams that are silent.
+		srv.Kill()
 		killAll(filepath.Join(srv.CGIDir, "tandem"))
 		if err := srv.Stop(); err != nil {
 			t.Error(err)

@@ -17,6 +17,8 @@ import (
 	"tandem/internal/servertest"
 )
 
+const book = "https://hub.example/books/1"
+
 // A command is "tandem subscribe", as it runs.
 type command struct {
 	t     *testing.T
