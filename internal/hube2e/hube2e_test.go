@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -38,7 +39,8 @@ const (
 // A site is a folder with a hub's configuration and database.
 type site struct {
 	dir    string
-	config string // for programs that web servers start
+	toml   string // without listeners
+	config string // a file of it, for programs that web servers start
 	socket string // where serve listens
 }
 
@@ -76,8 +78,8 @@ func newSiteAt(t *testing.T, public, lines string) *site {
 			t.Fatal(err)
 		}
 	}
-	toml := fmt.Sprintf("state_dir = %q\n%s", filepath.Join(dir, "state"), s.endpoint(public, lines))
-	for name, text := range map[string]string{s.config: servertest.WithEngine(toml), filepath.Join(dir, "hub.secret"): secret + "\n"} {
+	s.toml = fmt.Sprintf("state_dir = %q\n%s", filepath.Join(dir, "state"), s.endpoint(public, lines))
+	for name, text := range map[string]string{s.config: servertest.WithEngine(s.toml), filepath.Join(dir, "hub.secret"): secret + "\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -101,14 +103,7 @@ url = %q
 // serve starts "tandem serve" on the site's socket and a port, 0 for a free one. The caller may kill it.
 func (s *site) serve(t *testing.T, port int) *servertest.Tandem {
 	t.Helper()
-	config, err := os.ReadFile(s.config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	toml := fmt.Sprintf("http = \"$HTTP\"\n%s\n[fastcgi]\nlisten = \"unix:%s\"\nmode = \"0666\"\n", config, s.socket)
-	if engine := servertest.Engine(); engine != "" { // config has the table
-		toml = fmt.Sprintf("http = \"$HTTP\"\n%s", strings.Replace(string(config), "[fastcgi]\n", fmt.Sprintf("[fastcgi]\nlisten = \"unix:%s\"\nmode = \"0666\"\n", s.socket), 1))
-	}
+	toml := fmt.Sprintf("http = \"$HTTP\"\n%s\n[fastcgi]\nlisten = \"unix:%s\"\nmode = \"0666\"\n", s.toml, s.socket)
 	td, err := servertest.Serve{TOML: toml, Port: port, Binary: servertest.Binary(t)}.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +114,13 @@ func (s *site) serve(t *testing.T, port int) *servertest.Tandem {
 		}
 		td.Process.Stop()
 		os.RemoveAll(td.Dir)
+	})
+	eventually(t, "the FastCGI socket", func() bool { // Run waits for HTTP
+		c, err := net.Dial("unix", s.socket)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
 	})
 	return td
 }

@@ -93,6 +93,11 @@ func (p *pool) atEach(t *testing.T, do func(n int)) {
 				t.Fatal(err)
 			}
 		}
+		for _, pid := range pids {
+			if pid != at {
+				eventually(t, "the stop of a process", func() bool { return isStopped(pid) })
+			}
+		}
 		do(n)
 	}
 	for _, pid := range pids {
@@ -100,6 +105,18 @@ func (p *pool) atEach(t *testing.T, do func(n int)) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// isStopped tells whether all threads of a process are stopped: until then one may still accept a connection.
+func isStopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, file := range threads {
+		stat, err := os.ReadFile(file)
+		if _, rest, _ := strings.Cut(string(stat), ") "); err == nil && !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // busiest is the process that has worked most, and what each has.

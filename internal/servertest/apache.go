@@ -25,7 +25,7 @@ func writeApache(s *Server, l layout) (args, check []string, err error) {
 	if err := s.install("apache/tandem-proxy-fcgi.conf", "apache/tandem-cgi.conf", "apache/tandem-fcgid.conf"); err != nil {
 		return nil, nil, err
 	}
-	load := []string{"authz_core", "mime", "alias", "env", "deflate", "filter", "reqtimeout", "proxy", "proxy_fcgi"}
+	load := []string{"authz_core", "authn_core", "authn_file", "auth_basic", "authz_user", "mime", "alias", "env", "deflate", "filter", "reqtimeout", "proxy", "proxy_fcgi"}
 	mpm := "ThreadsPerChild 64\nServerLimit 16\nThreadLimit 64\nMaxRequestWorkers 1024\n"
 	if s.config.Prefork {
 		load = append(load, "mpm_prefork", "cgi")
