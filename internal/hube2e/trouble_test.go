@@ -1,14 +1,15 @@
 package hube2e_test
 
 import (
+	"bufio"
 	"bytes"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,7 +17,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	_ "modernc.org/sqlite"
 
 	"tandem/client"
 	"tandem/internal/servertest"
@@ -177,20 +177,27 @@ func (p *plight) recovers() {
 // TestLocked: another program keeps the database locked.
 func TestLocked(t *testing.T) {
 	p := newPlight(t, newSite(t, anyone))
-	db, err := sql.Open("sqlite", p.site.database())
-	if err != nil {
+	other := exec.Command("python3", "-c", `import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None)
+c.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+c.execute("ROLLBACK")`, p.site.database())
+	other.Stderr = os.Stderr
+	stdin, _ := other.StdinPipe()
+	stdout, _ := other.StdoutPipe()
+	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	db.SetMaxOpenConns(1)
-	if _, err := db.Exec("BEGIN IMMEDIATE"); err != nil {
-		t.Fatal(err)
+	defer other.Process.Kill() // where the test fails
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "locked\n" {
+		t.Fatalf("the other program: %q, %v", line, err)
 	}
 	p.fails("refused", "x")
 	reader := p.start(t, http.Header{"Last-Event-ID": {"earliest"}}, "news")
 	reader.wait()
 	reader.expect("before") // reading needs no lock
-	if _, err := db.Exec("ROLLBACK"); err != nil {
+	if err := errors.Join(stdin.Close(), other.Wait()); err != nil {
 		t.Fatal(err)
 	}
 	p.works("after")
