@@ -226,8 +226,9 @@ func (a *apps) shutdown(ctx context.Context, list []*served) error {
 		})
 	}
 	hosts.Wait() // what they relay comes through the local owner
-	errs = append(errs, a.owner.Close(ctx))
+	err := a.owner.Close(ctx)
 	sessions.Wait()
+	errs = append(errs, err)
 	for _, s := range list {
 		if s.hub != nil {
 			errs = append(errs, s.hub.Close())
