@@ -33,7 +33,8 @@ func newHost(t testing.TB, servers []string, name, more string) *host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := &host{dir: dir, address: fmt.Sprintf("127.0.0.1:%d", freePort(t)), binary: servertest.Binary(t)}
+	ip := newIP()
+	h := &host{dir: dir, address: fmt.Sprintf("%s:%d", ip, freePort(t, ip)), binary: servertest.Binary(t)}
 	toml := fmt.Sprintf("http = %q\nstate_dir = %q\n[endpoint.hub]\npath = '/hub'\napp = 'hub'\npublish = 'anyone'\nheartbeat = '1s'\nnats = ['%s']\nnats_name = %q\n%s",
 		h.address, filepath.Join(dir, "state"), strings.Join(servers, "', '"), name, more)
 	if err := os.WriteFile(filepath.Join(dir, "tandem.toml"), []byte(toml), 0o600); err != nil {

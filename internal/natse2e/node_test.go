@@ -4,24 +4,24 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"tandem/internal/servertest"
 )
 
 // node is a NATS server with JetStream, a process of its own.
 type node struct {
-	Name, Dir         string
+	Name, Dir, IP     string
 	Port, ClusterPort int
-	Routes            []int // ports of the others; JetStream wants to know all of them when it starts
+	Routes            []string // addresses of the others; JetStream wants to know all of them when it starts
 
 	cmd   *exec.Cmd
 	stdin io.Closer
@@ -29,32 +29,43 @@ type node struct {
 
 func (n *node) options() *server.Options {
 	o := &server.Options{
-		ServerName: n.Name, Host: "127.0.0.1", Port: n.Port, NoSigs: true, NoLog: true,
+		ServerName: n.Name, Host: n.IP, Port: n.Port, NoSigs: true, NoLog: true,
 		JetStream: true, StoreDir: n.Dir, JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: 4 << 30,
 	}
 	if len(n.Routes) > 0 {
-		o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: n.ClusterPort}
+		o.Cluster = server.ClusterOpts{Name: "test", Host: n.IP, Port: n.ClusterPort}
 	}
-	for _, port := range n.Routes {
-		o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
+	for _, address := range n.Routes {
+		o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: address})
 	}
 	return o
 }
 
-func freePort(t testing.TB) int {
+var addresses atomic.Uint32
+
+// newIP is a loopback address of which nobody else in the machine makes use: a port there that the kernel chose stays free, while one of
+// 127.0.0.1 may become a connection's before who was to listen there does.
+func newIP() string {
+	pid, n := os.Getpid(), addresses.Add(1)
+	return fmt.Sprintf("127.%d.%d.%d", 1+pid>>8%254, pid%256, n)
+}
+
+func freePort(t testing.TB, ip string) int {
 	t.Helper()
-	port, err := servertest.FreePort()
+	l, err := net.Listen("tcp", ip+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return port
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 func newNode(t testing.TB, name string) *node {
-	return &node{Name: name, Dir: t.TempDir(), Port: freePort(t), ClusterPort: freePort(t)}
+	ip := newIP()
+	return &node{Name: name, Dir: t.TempDir(), IP: ip, Port: freePort(t, ip), ClusterPort: freePort(t, ip)}
 }
 
-func (n *node) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.Port) }
+func (n *node) url() string { return fmt.Sprintf("nats://%s:%d", n.IP, n.Port) }
 
 func (n *node) start(t testing.TB) {
 	t.Helper()
@@ -96,7 +107,7 @@ func newCluster(t testing.TB) cluster {
 	for i, n := range c {
 		for j, other := range c {
 			if i != j {
-				n.Routes = append(n.Routes, other.ClusterPort)
+				n.Routes = append(n.Routes, fmt.Sprintf("%s:%d", other.IP, other.ClusterPort))
 			}
 		}
 	}
